@@ -1,0 +1,91 @@
+"""A diagnosis: the findings of a run, folded into incidents, with one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stabdiag.core.finding import CauseRanked, Finding, Severity, plain
+
+SCHEMA = "stabdiag.report/1"
+VERDICTS = ("stable", "at-risk", "unstable", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class FixAdvice:
+    """A fix worded for this run: `change` with its numbers, `code` for plain PyTorch.
+
+    `runtime` is what the recorder could apply by itself while training, empty where it could not.
+    """
+
+    id: str
+    title: str
+    change: str
+    code: str
+    runtime: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """The findings that one root explains; `root` and `findings` index `Diagnosis.findings`."""
+
+    severity: Severity
+    root: int
+    findings: tuple[int, ...]
+    onset_step: int
+    cause: CauseRanked | None
+    fixes: tuple[FixAdvice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A signature that could not be evaluated, and why."""
+
+    signature: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Incidents and findings are ranked, most important first. `run` is the report's run block."""
+
+    verdict: str
+    incidents: tuple[Incident, ...]
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...]
+    run: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of `--format json` and `findings.json`."""
+        return {
+            "schema": SCHEMA,
+            "run": plain(dict(self.run)),
+            "verdict": self.verdict,
+            "incidents": [
+                plain({**asdict(incident), "severity": str(incident.severity)}) for incident in self.incidents
+            ],
+            "findings": [finding.to_json() for finding in self.findings],
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Diagnosis:
+        incidents = tuple(
+            Incident(
+                severity=Severity[i["severity"]],
+                root=i["root"],
+                findings=tuple(i["findings"]),
+                onset_step=i["onset_step"],
+                cause=CauseRanked(**i["cause"]) if i["cause"] else None,
+                fixes=tuple(FixAdvice(**f) for f in i["fixes"]),
+            )
+            for i in record["incidents"]
+        )
+        return cls(
+            verdict=record["verdict"],
+            incidents=incidents,
+            findings=tuple(Finding.from_json(f) for f in record["findings"]),
+            skipped=tuple(Skipped(**s) for s in record["skipped"]),
+            run=record["run"],
+        )

@@ -1,0 +1,48 @@
+"""Things that happen once, beside the series: one JSON line each in `events.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+EVENTS: Mapping[str, str] = {
+    "process": "a process began to record: pid, rank, python, versions, device, world_size, argv",
+    "model": "a root module was found: name (class), parameters, trainable, modules",
+    "optimizer": "an optimizer was found: name (class), groups (hyperparameters of each), parameters",
+    "loss": "what the loss is computed by: function, classes (of a cross-entropy, else absent)",
+    "coverage": "something that could not be observed: what, because",
+    "nonfinite": "the first non-finite value of a place: what (loss, gradient, batch), sites",
+    "skipped-step": "the gradient scaler withheld an optimizer step: scale",
+    "recorder-error": "a probe failed and was switched off: probe, error, traceback",
+    "exception": "the target ended with an exception: type, message",
+    "finding": "an alert of the live analysis: signature, severity, sites, message",
+    "end": "a process ended in good order: steps",
+    "exit": "the target ended: exit_status, signal, message",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`step` is None where it belongs to no step; `time` is seconds since the epoch."""
+
+    event: str
+    time: float
+    step: int | None = None
+    rank: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        head = {"event": self.event, "time": self.time, "step": self.step, "rank": self.rank}
+        return {**head, **self.data}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Event:
+        head = ("event", "time", "step", "rank")
+        return cls(
+            event=str(record["event"]),
+            time=float(record.get("time", 0.0)),
+            step=record.get("step"),
+            rank=int(record.get("rank", 0)),
+            data={key: value for key, value in record.items() if key not in head},
+        )

@@ -1,0 +1,67 @@
+"""A site: one place in a training run at which statistics are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+KINDS = (
+    "run",
+    "batch",
+    "output",
+    "output_grad",
+    "weight",
+    "grad",
+    "update",
+    "optimizer",
+    "attention",
+    "logits",
+    "curvature",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A measured place.
+
+    `name` is the one that `named_modules()` or `named_parameters()` gives, without the prefixes of
+    wrappers. `order` is the position in the recorded forward pass (a parameter has that of its
+    module), -1 where it never ran. `trainable` and `optimized` speak of parameters only:
+    `requires_grad`, and whether any optimizer holds it. `source` is `file:line` of the module's class.
+    """
+
+    kind: str
+    name: str
+    module_type: str = ""
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    order: int = -1
+    trainable: bool = True
+    optimized: bool = True
+    source: str = ""
+
+    @property
+    def module(self) -> str:
+        """Name of the module that the site belongs to: a parameter's owner, else the site itself."""
+        if self.kind in ("weight", "grad", "update", "optimizer"):
+            return self.name.rpartition(".")[0]
+        return self.name
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        product = 1
+        for extent in self.shape:
+            product *= extent
+        return product
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Site:
+        """Ignores keys that it does not know, so that newer runs stay readable."""
+        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        known["shape"] = tuple(known.get("shape", ()))
+        return cls(**known)
