@@ -1,0 +1,101 @@
+"""Which modules a script has, and the moment at which it begins to train."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.utils.hooks import RemovableHandle
+
+from stabdiag.capture.hooks import Hook
+from stabdiag.capture.patch import Patch
+
+Trigger = Callable[[nn.Module, tuple[Any, ...]], None]
+
+
+class Discovery:
+    """Keeps weak note of all modules as they are built, and calls `trigger(module, args)` at each call of
+    a module with gradients enabled, until `settle`.
+
+    Modules given to torch.compile are noted too. As torch warns of global hooks when a compiled module
+    runs, the trigger then hangs on its wrapper: what hangs on a module inside is seen by the compiler.
+    `module.compile()` makes no wrapper: the trigger is then given up, and the first backward pass has to do.
+    """
+
+    def __init__(self, trigger: Trigger) -> None:
+        self._trigger = trigger
+        self._modules: dict[int, weakref.ref[nn.Module]] = {}
+        self._wrappers: list[weakref.ref[nn.Module]] = []
+        self._registrations = [
+            register_module_module_registration_hook(self._on_child),
+            register_module_parameter_registration_hook(self._on_parameter),
+        ]
+        self._calls: list[RemovableHandle] = [register_module_forward_pre_hook(Hook(self._on_call))]
+
+        @functools.wraps(nn.Module.compile)
+        def compile(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            self.settle()
+            self._compile.original(module, *args, **kwargs)
+
+        self._compile = Patch(nn.Module, "compile", compile)
+
+    def _on_child(self, module: nn.Module, name: str, child: nn.Module | None) -> None:
+        if not torch.compiler.is_compiling():
+            self._note(module)
+            if child is not None:
+                self._note(child)
+                if name == "_orig_mod" and type(module).__name__ == "OptimizedModule":
+                    self._on_compiled(module)
+
+    def _on_parameter(self, module: nn.Module, _name: str, _parameter: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self._note(module)
+
+    def _note(self, module: nn.Module) -> None:
+        key = id(module)
+        if key not in self._modules:
+            self._modules[key] = weakref.ref(module, lambda _: self._modules.pop(key, None))
+
+    def _on_compiled(self, wrapper: nn.Module) -> None:
+        self._wrappers.append(weakref.ref(wrapper))
+        if self._calls:
+            self.settle()
+            self._calls.append(wrapper.register_forward_pre_hook(Hook(self._on_call)))
+
+    def _on_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if torch.is_grad_enabled():
+            self._trigger(module, args)
+
+    def settle(self) -> None:
+        """The trigger has done its work."""
+        for handle in self._calls:
+            handle.remove()
+        self._calls.clear()
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All living modules that have a child or a parameter, oldest first."""
+        return [module for ref in tuple(self._modules.values()) if (module := ref()) is not None]
+
+    @property
+    def compiled(self) -> list[tuple[nn.Module, nn.Module | None]]:
+        """Modules given to torch.compile, and the wrapper that it made; None where it made none."""
+        wrappers = [wrapper for ref in self._wrappers if (wrapper := ref()) is not None]
+        inside: list[tuple[nn.Module, nn.Module | None]] = [(w._modules["_orig_mod"], w) for w in wrappers]  # type: ignore[misc]
+        in_place = (m for m in self.modules if getattr(m, "_compiled_call_impl", None) is not None)
+        return [*inside, *((module, None) for module in in_place)]
+
+    def remove(self) -> None:
+        self.settle()
+        self._compile.remove()
+        for handle in self._registrations:
+            handle.remove()

@@ -1,0 +1,178 @@
+"""Weights and gradients of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stabdiag.capture.partials import LogHarvest, PartialLog
+from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
+from stabdiag.capture.tensors import measurable
+from stabdiag.core.site import Site
+from stabdiag.stats.extent import Extent
+from stabdiag.stats.rows import silent_rows
+
+DEAD_SAMPLES = 2048
+CARRYOVER_LOOKS = 3
+
+
+def norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Euclidean norm of each tensor: float32 [len(tensors)], on the device of the first."""
+    each = torch._foreach_norm(list(tensors), 2, dtype=torch.float32)
+    return torch.stack([n.to(each[0].device) for n in each])
+
+
+class GradientProbe:
+    """Kinds `grad` and `weight`.
+
+    The norm of every gradient is taken at every step, before clipping where there is any. At recorded
+    steps come the gradient as the optimizer saw it, its extent, its silent rows, and the weights.
+    """
+
+    name = "grad"
+
+    def __init__(self) -> None:
+        self._armed = False
+        self._parameters: list[torch.Tensor] = []
+        self._index: dict[int, int] = {}
+        self._sites: list[Site] = []
+        self._weights: list[Site] = []
+        self._idle: dict[int, torch.Tensor] = {}
+        self._extent = PartialLog(Extent())
+        self._weight_extent = PartialLog(Extent())
+        self._reset()
+
+    def _reset(self) -> None:
+        self._taken: set[int] = set()
+        self._parts: dict[str, tuple[list[int], torch.Tensor]] = {}
+        self._clip: torch.Tensor | None = None
+        self._found: list[torch.Tensor] = []
+
+    def watch(self, parameters: Sequence[torch.Tensor], sites: Sequence[Site]) -> None:
+        self._parameters = list(parameters)
+        self._index = {id(p): i for i, p in enumerate(parameters)}
+        self._weights = list(sites)
+        self._sites = [replace(site, kind="grad") for site in sites]
+
+    def indices(self, parameters: Iterable[torch.Tensor]) -> list[int]:
+        """Which of the watched parameters these are."""
+        return [i for p in parameters if (i := self._index.get(id(p))) is not None]
+
+    def arm(self) -> None:
+        self._armed = True
+
+    def before_backward(self, indices: Sequence[int]) -> None:
+        """Looks for gradients that an earlier step left behind."""
+        if not self._armed or len(self._found) >= CARRYOVER_LOOKS:
+            return
+        left = self._present(indices)
+        if left:
+            self._found.append(torch.linalg.vector_norm(norms([g for _, g in left])))
+        else:
+            self._found = [torch.zeros(())] * CARRYOVER_LOOKS
+
+    def _present(self, indices: Iterable[int]) -> list[tuple[int, torch.Tensor]]:
+        pairs = ((i, self._parameters[i].grad) for i in indices)
+        present = ((i, measurable(g)) for i, g in pairs if g is not None)
+        return [(i, values) for i, values in present if values is not None]
+
+    def _take(self, part: str, present: list[tuple[int, torch.Tensor]]) -> None:
+        if present:
+            indices = [i for i, _ in present]
+            self._parts[f"{part}:{len(self._parts)}"] = indices, norms([g for _, g in present])
+
+    def before_clipping(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
+        """The gradients are about to be scaled by min(1, max_norm / (total + 1e-6))."""
+        self._take("norm", self._present(i for i in indices if i not in self._taken))
+        self._taken.update(indices)
+        coefficient = torch.clamp(max_norm / (total.detach().to(torch.float32) + 1e-6), max=1.0)
+        self._clip = coefficient if self._clip is None else self._clip * coefficient
+
+    def after_step(self, indices: Sequence[int], samples: int) -> None:
+        """The optimizer has used the gradients of so many samples, and not yet cleared them."""
+        present = self._present(indices)
+        self._take("norm", [(i, g) for i, g in present if i not in self._taken])
+        self._taken.update(indices)
+        if self._armed:
+            self._take("clipped", present)
+            for i, gradient in present:
+                self._extent.add(i, gradient)
+                if gradient.dim() and self._sites[i].module_type != "Embedding":
+                    self._dead(i, gradient, samples)
+
+    def _dead(self, i: int, gradient: torch.Tensor, samples: int) -> None:
+        silent = silent_rows(gradient)
+        idle = self._idle.get(i)
+        if idle is None or idle.shape != silent.shape:
+            idle = torch.zeros(silent.shape, device=silent.device)
+        self._idle[i] = (idle + max(samples, 1)) * silent
+        share = (self._idle[i] >= DEAD_SAMPLES).to(torch.float32).mean()
+        self._parts[f"dead:{len(self._parts)}"] = [i], share[None]
+
+    def harvest(self) -> Harvest:
+        if self._armed:
+            for i, weight in enumerate(self._parameters):
+                if (values := measurable(weight)) is not None:
+                    self._weight_extent.add(i, values)
+            weights = [(i, v) for i, p in enumerate(self._parameters) if (v := measurable(p)) is not None]
+            self._take("weight", weights)
+        gradients, extents = self._extent.harvest(), self._weight_extent.harvest()
+        tensors = {name: values for name, (_, values) in self._parts.items()}
+        tensors |= {f"extent:{device}": rows for device, rows in gradients.rows.items()}
+        tensors |= {f"weights:{device}": rows for device, rows in extents.rows.items()}
+        if self._clip is not None:
+            tensors["clip"] = self._clip
+        if self._found:
+            tensors["found"] = torch.stack([n.to(self._found[0].device) for n in self._found])
+        where = {name: indices for name, (indices, _) in self._parts.items()}
+        finish = partial(self._finish, where, gradients, extents)
+        self._armed = False
+        self._reset()
+        return Harvest(tensors, finish)
+
+    def _spread(self, part: str, where: dict[str, list[int]], arrays: Arrays) -> NDArray[np.float32]:
+        values = np.full(len(self._sites), np.nan, np.float32)
+        for name, indices in where.items():
+            if name.startswith(f"{part}:"):
+                values[indices] = arrays[name]
+        return values
+
+    def _finish(
+        self,
+        where: dict[str, list[int]],
+        gradients: LogHarvest,
+        extents: LogHarvest,
+        arrays: Arrays,
+        _scale: float,
+    ) -> Measured:
+        norm = self._spread("norm", where, arrays)
+        measured = self._spread("norm", where, {name: np.zeros(1, np.float32) for name in where}) == 0
+        nonfinite = np.where(measured, ~np.isfinite(norm), np.nan).astype(np.float32)
+        columns = {
+            "norm": norm,
+            "nonfinite": nonfinite,
+            "clipped_norm": self._spread("clipped", where, arrays),
+            "dead": self._spread("dead", where, arrays),
+            **gradients.columns(under("extent:", arrays), len(self._sites)),
+        }
+        result = Measured([Row("grad", self._sites, columns)])
+        if measured.any():
+            total = float(np.sqrt(np.sum(np.square(norm[measured], dtype=np.float64))))
+            result.scalars["grad_norm"] = total
+            result.scalars["clipped_grad_norm"] = total * float(arrays.get("clip", 1.0))
+        if "found" in arrays:
+            result.scalars["carried"] = float(arrays["found"].min())
+        if any(name.startswith("weight:") for name in where):
+            weight = self._spread("weight", where, arrays)
+            held = {
+                "norm": weight,
+                **extents.columns(under("weights:", arrays), len(self._sites)),
+                "nonfinite": (~np.isfinite(weight)).astype(np.float32),
+            }
+            result.rows.append(Row("weight", self._weights, held))
+        return result

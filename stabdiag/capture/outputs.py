@@ -1,0 +1,162 @@
+"""Module outputs and the gradients with respect to them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from stabdiag.capture.guard import Guard
+from stabdiag.capture.hooks import Hook
+from stabdiag.capture.partials import LogHarvest, PartialLog
+from stabdiag.capture.roots import source_of
+from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
+from stabdiag.capture.tensors import measurable, tensors_in, type_name
+from stabdiag.core.site import Site
+from stabdiag.stats.moments import Moments
+
+
+class _Seen:
+    """The tensor that was measured last, so that a container that returns it repeats its numbers."""
+
+    def __init__(self, tensor: torch.Tensor, row: tuple[torch.device, int], sites: list[int]) -> None:
+        self._tensor = weakref.ref(tensor)
+        self._version = tensor._version
+        self.row = row
+        self.sites = sites
+
+    def is_of(self, tensor: torch.Tensor) -> bool:
+        """False after an operation in place: same tensor, other values."""
+        return self._tensor() is tensor and tensor._version == self._version
+
+
+class OutputProbe:
+    """Kinds `output` and `output_grad`, on the modules given to `watch`.
+
+    `in_backward` tells recomputation of checkpointed modules from the forward pass. Evaluation does not
+    count: it runs without gradients. So does the first pass of a reentrant checkpoint, whose
+    recomputation is then the one that is measured.
+    """
+
+    name = "output"
+
+    def __init__(self, guard: Guard, in_backward: Callable[[], bool]) -> None:
+        self._guard = guard
+        self._in_backward = in_backward
+        self._modules: dict[str, nn.Module] = {}
+        self._handles: list[RemovableHandle] = []
+        self._sites: dict[str, int] = {}
+        self._outputs: list[Site] = []
+        self._gradients: list[Site] = []
+        self._forward = PartialLog(Moments())
+        self._gradient = PartialLog(Moments())
+        self._in_forward: set[str] = set()
+        self._last: _Seen | None = None
+
+    def watch(self, modules: dict[str, nn.Module]) -> None:
+        self._modules.update(modules)
+
+    @property
+    def fired(self) -> set[str]:
+        """Names of the modules that were seen to run."""
+        return {site.name.partition("[")[0] for site in self._outputs}
+
+    def order(self) -> dict[str, int]:
+        """Module name -> position in the forward pass."""
+        return {site.name: site.order for site in self._outputs}
+
+    def arm(self) -> None:
+        for name, module in self._modules.items():
+            hook = Hook(partial(self._on_forward, name))
+            self._handles.append(module.register_forward_hook(hook))
+
+    def _on_forward(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
+        if torch.is_grad_enabled() and not _in_transform():
+            self._guard(self.name, self._on_output, name, module, output)
+
+    def _on_output(self, name: str, module: nn.Module, output: Any) -> None:
+        if self._in_backward():
+            if name in self._in_forward:
+                return
+        else:
+            self._in_forward.add(name)
+        for path, tensor in tensors_in(output):
+            self._measure(name + path, module, tensor)
+
+    def _measure(self, name: str, module: nn.Module, tensor: torch.Tensor) -> None:
+        values = measurable(tensor)
+        if values is None:
+            return
+        site = self._sites.get(name)
+        if site is None:
+            site = self._sites[name] = len(self._outputs)
+            described = Site(
+                "output",
+                name,
+                module_type=type(module).__name__,
+                shape=tuple(tensor.shape),
+                dtype=type_name(tensor),
+                order=site,
+                source=source_of(module),
+            )
+            self._outputs.append(described)
+            self._gradients.append(replace(described, kind="output_grad"))
+        if self._last is not None and self._last.is_of(tensor):
+            self._forward.repeat(site, self._last.row)
+            self._last.sites.append(site)
+            return
+        self._last = _Seen(tensor, self._forward.add(site, values), sites := [site])
+        if tensor.requires_grad:
+            tensor.register_hook(  # type: ignore[no-untyped-call]
+                partial(self._guard, self.name, self._on_gradient, sites)
+            )
+
+    def _on_gradient(self, sites: list[int], gradient: torch.Tensor) -> None:
+        values = measurable(gradient)
+        if values is None:
+            return
+        row = self._gradient.add(sites[0], values)
+        for container in sites[1:]:
+            self._gradient.repeat(container, row)
+
+    def disarm(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def harvest(self) -> Harvest:
+        self.disarm()
+        self._in_forward.clear()
+        self._last = None
+        forward, gradient = self._forward.harvest(), self._gradient.harvest()
+        tensors = {f"output:{device}": rows for device, rows in forward.rows.items()}
+        tensors |= {f"output_grad:{device}": rows for device, rows in gradient.rows.items()}
+        return Harvest(tensors, partial(self._finish, forward, gradient, len(self._outputs)))
+
+    def _finish(
+        self, forward: LogHarvest, gradient: LogHarvest, count: int, arrays: Arrays, scale: float
+    ) -> Measured:
+        if not forward.rows:
+            return Measured()
+        outputs = forward.columns(under("output:", arrays), count)
+        del outputs["norm"]
+        gradients = gradient.columns(under("output_grad:", arrays), count)
+        for name in gradients.keys() - {"zeros", "nonfinite"}:
+            gradients[name] /= scale
+        return Measured(
+            [
+                Row("output", self._outputs[:count], outputs),
+                Row("output_grad", self._gradients[:count], gradients),
+            ]
+        )
+
+
+def _in_transform() -> bool:
+    """Whether a function transform (vmap, grad) is being applied, whose tensors are not real ones."""
+    return torch._C._functorch.peek_interpreter_stack() is not None

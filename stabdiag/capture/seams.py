@@ -1,0 +1,49 @@
+"""The places in torch from which training is observed, taken once and given back together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
+
+from stabdiag.capture.backward import BackwardObserver
+from stabdiag.capture.clipping import ClippingObserver
+
+
+class Listener(Protocol):
+    def backward_begins(self, roots: Sequence[Any], accumulates: bool) -> None: ...
+    def backward_ends(self) -> None: ...
+    def clips(self, parameters: list[torch.Tensor], max_norm: float, total: torch.Tensor) -> None: ...
+    def step_begins(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None: ...
+
+
+class Seams:
+    """Tells a listener of backward passes, clipping and optimizer steps, in an unmodified script."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.backward = BackwardObserver(listener.backward_begins, listener.backward_ends)
+        self._clipping = ClippingObserver(listener.clips)
+        self._handles: list[RemovableHandle] = [
+            register_optimizer_step_pre_hook(_outside_compilation(listener.step_begins)),
+            register_optimizer_step_post_hook(_outside_compilation(listener.step_ends)),
+        ]
+
+    def remove(self) -> None:
+        self.backward.remove()
+        self._clipping.remove()
+        for handle in self._handles:
+            handle.remove()
+
+
+def _outside_compilation(
+    notify: Callable[[torch.optim.Optimizer], None],
+) -> Callable[[torch.optim.Optimizer, Any, Any], None]:
+    def hook(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+        if not torch.compiler.is_compiling():
+            notify(optimizer)
+
+    return hook

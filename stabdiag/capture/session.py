@@ -1,0 +1,175 @@
+"""A recording session: from the import of torch, or from `watch`, to the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stabdiag.capture import facts
+from stabdiag.capture.discovery import Discovery
+from stabdiag.capture.guard import Guard
+from stabdiag.capture.instances import Instances
+from stabdiag.capture.recorder import Recorder
+from stabdiag.capture.roots import owners
+from stabdiag.capture.seams import Seams
+from stabdiag.capture.sink import RunSink, rank_and_world
+from stabdiag.core.event import Event
+from stabdiag.store.events import EventLog
+
+
+class Session:
+    """Finds what is trained, and makes a recorder for it when training begins; a process that never
+    trains writes nothing."""
+
+    def __init__(self, run_dir: Path, every: int) -> None:
+        self._run_dir = run_dir
+        self._every = every
+        self._guard = Guard(self._failed)
+        self._recorder: Recorder | None = None
+        self._scaler_states: Any = None
+        self._optimizers: Instances[torch.optim.Optimizer] = Instances(torch.optim.Optimizer)
+        self._scalers: Instances[Any] = Instances(torch.amp.GradScaler)
+        self._discovery = Discovery(self._on_module_call)
+        self._seams = Seams(self)
+
+    @property
+    def steps(self) -> int:
+        return self._recorder.step if self._recorder else 0
+
+    # Discovery
+
+    def _on_module_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._guard("discovery", self._at_first_call, module, args)
+
+    def _at_first_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._optimizers:
+            self._discover()
+            if self._recorder is not None:
+                self._discovery.settle()
+                self._recorder.on_first_call(module, args)
+
+    def _discover(self) -> None:
+        """Takes in the optimizers that are new, and the modules that own their parameters."""
+        modules = self._discovery.modules
+        new = [o for o in self._optimizers if self._recorder is None or not self._recorder.knows(o)]
+        if any(True for _ in self._optimizers):
+            trained = [p for o in new for group in o.param_groups for p in group["params"]]
+        else:
+            trained = [p for m in modules for p in m.parameters() if p.requires_grad]
+        found = owners(modules, trained)
+        if found or new:
+            recorder = self._begun()
+            recorder.watch(found, self._discovery.compiled)
+            for optimizer in new:
+                recorder.add_optimizer(optimizer)
+
+    def _begun(self) -> Recorder:
+        if self._recorder is None:
+            sink = RunSink(self._run_dir)
+            _, world = rank_and_world()
+            sink.event(Event("process", time.time(), None, sink.rank, facts.process(world)))
+            self._recorder = Recorder(
+                sink,
+                self._every,
+                in_backward=lambda: self._seams.backward.active,
+                before_forward=lambda: self._guard("discovery", self._look_for_skipped_step),
+                rank=sink.rank,
+            )
+        return self._recorder
+
+    # Listener
+
+    def backward_begins(self, roots: Sequence[Any], accumulates: bool) -> None:
+        if accumulates:
+            self._guard("discovery", self._backward_begins, roots)
+
+    def _backward_begins(self, roots: Sequence[Any]) -> None:
+        if self._recorder is None:
+            self._discover()
+            self._discovery.settle()
+        if self._recorder is None:
+            return
+        self._look_for_skipped_step()
+        scaler = self._scaler()
+        self._recorder.on_backward_begin(roots, scaler._scale if scaler is not None else None)
+
+    def _scaler(self) -> Any:
+        return next((s for s in self._scalers if s._enabled and s._scale is not None), None)
+
+    def _look_for_skipped_step(self) -> None:
+        """A scaler's bookkeeping is made anew by each update(): one since the last backward pass, and no
+        optimizer step, means that the step was withheld."""
+        scaler, recorder = self._scaler(), self._recorder
+        if scaler is None or recorder is None:
+            return
+        states = scaler._per_optimizer_states
+        updated = self._scaler_states is not None and states is not self._scaler_states
+        self._scaler_states = states
+        if updated and recorder.backwards and not recorder.stepped:
+            recorder.on_step_skipped()
+
+    def backward_ends(self) -> None:
+        if self._recorder is not None:
+            self._recorder.on_backward_end(counts_as_step=not self._optimizers)
+
+    def clips(self, parameters: list[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
+        if self._recorder is not None:
+            self._recorder.on_clip(parameters, max_norm, total)
+
+    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._recorder is not None:
+            if not self._recorder.knows(optimizer):
+                self._guard("discovery", self._discover)
+            self._recorder.on_step_begin(optimizer)
+
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._recorder is not None:
+            self._recorder.on_step_end(optimizer)
+
+    # Life
+
+    def forked(self) -> None:
+        """In a forked child: what the parent recorded is the parent's; the child begins anew."""
+        if self._recorder is not None:
+            self._recorder.abandon()
+            self._recorder = None
+
+    def end(self) -> None:
+        """Gives all seams back and writes the last row."""
+        self._seams.remove()
+        self._discovery.remove()
+        self._optimizers.forget()
+        self._scalers.forget()
+        if self._recorder is not None:
+            self._recorder.end()
+
+    def _failed(self, probe: str, error: Exception) -> None:
+        data = {"probe": probe, "error": f"{type(error).__name__}: {error}"}
+        try:
+            EventLog(self._run_dir).append(Event("recorder-error", time.time(), None, 0, data))
+        except OSError as full:
+            print(f"stabdiag: {probe}: {data['error']} ({full})", file=sys.stderr)
+
+
+def start(run_dir: Path, every: int) -> Session:
+    """Records this process from now to its end. Called when torch has just been imported."""
+    session = Session(run_dir, every)
+    os.register_at_fork(after_in_child=session.forked)
+    atexit.register(_at_exit, session, run_dir)
+    return session
+
+
+def _at_exit(session: Session, run_dir: Path) -> None:
+    error = getattr(sys, "last_value", None)
+    if error is not None and session.steps:
+        data = {"type": type(error).__name__, "message": str(error)[:2000]}
+        EventLog(run_dir).append(Event("exception", time.time(), session.steps, 0, data))
+    session.end()

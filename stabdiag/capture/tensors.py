@@ -1,0 +1,59 @@
+"""Tensors in whatever a module takes or returns, and which of them can be measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+DEPTH = 3
+MOST = 8
+
+
+def tensors_in(value: Any, path: str = "", depth: int = DEPTH) -> Iterator[tuple[str, torch.Tensor]]:
+    """(path, tensor) of all tensors in nested tuples, lists, mappings and dataclasses.
+
+    The path is empty for a bare tensor and for the first item of a sequence, else like `[1]`, `[logits]`.
+    """
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif depth == 0 or value is None:
+        return
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors_in(item, f"{path}[{key}]", depth - 1)
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value[:MOST]):
+            yield from tensors_in(item, f"{path}[{index}]" if index else path, depth - 1)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, field.name, None), f"{path}[{field.name}]", depth - 1)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a distributed tensor that this process holds; any other tensor as it is."""
+    part: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
+    return part
+
+
+def real(tensor: torch.Tensor) -> torch.Tensor:
+    """A complex tensor as pairs of real numbers; any other as it is."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def measurable(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A dense, real, floating view of `tensor`, detached; None where there is no such thing."""
+    tensor = local(tensor).detach()
+    if tensor.is_sparse:
+        tensor = tensor.coalesce().values()
+    tensor = real(tensor)
+    dense = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_meta
+    if dense and tensor.is_floating_point() and tensor.numel() and not tensor.is_quantized:
+        return tensor.float() if tensor.element_size() == 1 else tensor
+    return None
+
+
+def type_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

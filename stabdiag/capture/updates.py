@@ -1,0 +1,85 @@
+"""What an optimizer step changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from stabdiag.capture.row import Arrays, Harvest, Measured, Row
+from stabdiag.capture.tensors import local, real
+from stabdiag.core.site import Site
+from stabdiag.stats.sample import slabs
+
+SAMPLE = 16384
+TINY = 1e-6
+
+
+class UpdateProbe:
+    """Kind `update`: norm of the change of a step, and its ratio to the norm of the weight before it.
+
+    Tensors of up to 16,384 elements are compared whole. Of larger ones as many elements are, in 64
+    slabs, which costs no second copy of the model: the ratio is then an estimate, good to a few per
+    cent. A weight that is practically zero (rms below 1e-6) has no ratio.
+    """
+
+    name = "update"
+
+    def __init__(self) -> None:
+        self._armed = False
+        self._parameters: list[torch.Tensor] = []
+        self._before: list[torch.Tensor] = []
+        self._taken: list[tuple[Sequence[int], list[int], torch.Tensor]] = []
+        self.sites: list[Site] = []
+
+    def watch(self, parameters: Sequence[torch.Tensor], sites: Sequence[Site]) -> None:
+        self._parameters = list(parameters)
+        self.sites = [replace(site, kind="update") for site in sites]
+
+    def arm(self) -> None:
+        self._armed = True
+
+    def _parts(self, indices: Sequence[int]) -> list[torch.Tensor]:
+        wholes = (real(local(self._parameters[i]).detach()) for i in indices)
+        return [slabs(whole, SAMPLE) for whole in wholes]
+
+    def before_step(self, indices: Sequence[int]) -> None:
+        if self._armed and indices:
+            self._before = [part.clone() for part in self._parts(indices)]
+
+    def after_step(self, indices: Sequence[int]) -> None:
+        if not self._before:
+            return
+        changes = [new - old for new, old in zip(self._parts(indices), self._before, strict=True)]
+        norms = [torch.linalg.vector_norm(t, dtype=torch.float32) for t in [*changes, *self._before]]
+        sampled = [part.numel() for part in self._before]
+        self._taken.append((indices, sampled, torch.stack(norms).view(2, -1)))
+        self._before = []
+
+    def harvest(self) -> Harvest:
+        taken, self._taken, self._armed = self._taken, [], False
+        tensors = {str(i): norms for i, (_, _, norms) in enumerate(taken)}
+        return Harvest(tensors, partial(self._finish, [(at, sampled) for at, sampled, _ in taken]))
+
+    def _finish(
+        self, taken: list[tuple[Sequence[int], list[int]]], arrays: Arrays, _scale: float
+    ) -> Measured:
+        if not taken:
+            return Measured()
+        norm = np.full(len(self.sites), np.nan, np.float32)
+        ratio = norm.copy()
+        nonfinite = norm.copy()
+        sizes = np.array([local(p).numel() for p in self._parameters], np.float64)
+        for i, (indices, parts) in enumerate(taken):
+            change, weight = arrays[str(i)].astype(np.float64)
+            at, sampled = np.array(indices), np.array(parts, np.float64)
+            whole = np.maximum(sizes[at], sampled)
+            weight_rms = weight / np.sqrt(sampled)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                norm[at] = change * np.sqrt(whole / sampled)
+                ratio[at] = np.where(weight_rms < TINY, np.nan, change / weight)
+            nonfinite[at] = ~np.isfinite(change)
+        return Measured([Row("update", self.sites, {"norm": norm, "ratio": ratio, "nonfinite": nonfinite})])

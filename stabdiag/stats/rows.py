@@ -1,0 +1,16 @@
+"""Rows of a gradient that receive nothing: units that no sample activates."""
+
+from __future__ import annotations
+
+import torch
+
+
+def silent_rows(gradient: torch.Tensor) -> torch.Tensor:
+    """Which rows (first dimension) hold nothing but exact zeros: bool [rows].
+
+    A unit whose activation is dead for a whole batch passes no gradient to the row of weights that
+    feeds it, whatever the activation is called and wherever it stands. The sum of magnitudes is the
+    cheapest reduction that no underflow can fool.
+    """
+    magnitude = gradient.abs()
+    return (magnitude.flatten(1).sum(1) if gradient.dim() > 1 else magnitude) == 0
