@@ -91,7 +91,7 @@ class Discovery:
         """Modules given to torch.compile, and the wrapper that it made; None where it made none."""
         wrappers = [wrapper for ref in self._wrappers if (wrapper := ref()) is not None]
         inside: list[tuple[nn.Module, nn.Module | None]] = [(w._modules["_orig_mod"], w) for w in wrappers]  # type: ignore[misc]
-        in_place = (m for m in self.modules if getattr(m, "_compiled_call_impl", None) is not None)
+        in_place = (m for m in self.modules if is_compiled(m))
         return [*inside, *((module, None) for module in in_place)]
 
     def remove(self) -> None:
@@ -99,3 +99,8 @@ class Discovery:
         self._compile.remove()
         for handle in self._registrations:
             handle.remove()
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `module.compile()` was called."""
+    return getattr(module, "_compiled_call_impl", None) is not None

@@ -117,6 +117,11 @@ class Recorder:
     def knows(self, optimizer: torch.optim.Optimizer) -> bool:
         return id(optimizer) in self._optimizers
 
+    @property
+    def optimized(self) -> bool:
+        """Whether any optimizer is known."""
+        return bool(self._optimizers)
+
     def add_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         self.guard("discovery", self._add_optimizer, optimizer)
 

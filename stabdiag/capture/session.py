@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from stabdiag.capture import facts
-from stabdiag.capture.discovery import Discovery
+from stabdiag.capture.discovery import Discovery, is_compiled
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.instances import Instances
 from stabdiag.capture.recorder import Recorder
@@ -34,6 +34,7 @@ class Session:
         self._every = every
         self._guard = Guard(self._failed)
         self._recorder: Recorder | None = None
+        self._given: set[int] | None = None
         self._scaler_states: Any = None
         self._optimizers: Instances[torch.optim.Optimizer] = Instances(torch.optim.Optimizer)
         self._scalers: Instances[Any] = Instances(torch.amp.GradScaler)
@@ -43,6 +44,15 @@ class Session:
     @property
     def steps(self) -> int:
         return self._recorder.step if self._recorder else 0
+
+    def watch(self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Records these from now on, and no others; optimizers that hold parameters of the models join."""
+        self._discovery.settle()
+        self._given = {id(p) for model in models for p in model.parameters()}
+        recorder = self._begun()
+        recorder.watch(models, [(m, None) for m in models if is_compiled(m)])
+        for optimizer in optimizers:
+            recorder.add_optimizer(optimizer)
 
     # Discovery
 
@@ -118,7 +128,9 @@ class Session:
 
     def backward_ends(self) -> None:
         if self._recorder is not None:
-            self._recorder.on_backward_end(counts_as_step=not self._optimizers)
+            self._recorder.on_backward_end(
+                counts_as_step=not self._recorder.optimized and not self._optimizers
+            )
 
     def clips(self, parameters: list[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
         if self._recorder is not None:
@@ -127,11 +139,19 @@ class Session:
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         if self._recorder is not None:
             if not self._recorder.knows(optimizer):
-                self._guard("discovery", self._discover)
-            self._recorder.on_step_begin(optimizer)
+                self._guard("discovery", self._admit, optimizer)
+            if self._recorder.knows(optimizer):
+                self._recorder.on_step_begin(optimizer)
+
+    def _admit(self, optimizer: torch.optim.Optimizer) -> None:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if self._given is None:
+            self._discover()
+        elif self._recorder is not None and held & self._given:
+            self._recorder.add_optimizer(optimizer)
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
-        if self._recorder is not None:
+        if self._recorder is not None and self._recorder.knows(optimizer):
             self._recorder.on_step_end(optimizer)
 
     # Life

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -45,7 +45,7 @@ def rank_and_world() -> tuple[int, int]:
 
 def _claim(run_dir: Path) -> int:
     rank, world = rank_and_world()
-    for number in (rank, *count(world)) if world > 1 else count(rank):
+    for number in chain([rank], count(world)):
         try:
             (run_dir / f"rank-{number}").mkdir()
         except FileExistsError:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+from stabdiag.analysis.anatomy import activation_slope, gradient_slope
+from stabdiag.analysis.case import Case, figure, ramp
+from stabdiag.analysis.catalogue import Weight, cause
+from stabdiag.analysis.history import history
+from stabdiag.core.finding import Finding
+from stabdiag.core.run import Run
+
+
+@cause(
+    "bad-init-scale",
+    title="The weights start at the wrong scale",
+    fixes=("rescale-init", "add-normalization", "add-warmup"),
+)
+def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
+    """The initial weights make signals grow or fade from layer to layer, or the first logits too large.
+
+    It is there at step 0, before any update: the loss is above that of a uniform guess, ln(classes),
+    or the activations or gradients change by a factor of 30 and more through the depth. What begins
+    later has another cause: usually the learning rate.
+
+    Reference: He et al., Delving Deep into Rectifiers, https://arxiv.org/abs/1502.01852; Glorot and
+    Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010
+    """
+    case = Case()
+    loss, classes = history(run, "run.loss").at(0), run.fact("loss", "classes")
+    if loss is not None and isinstance(classes, int) and classes > 1:
+        guess = math.log(classes)
+        excess = loss - guess
+        case.speaks_for(
+            0.8 * ramp(excess, 0.3, 3.0),
+            f"the loss of step 0 was {figure(loss)}, where guessing among {classes} classes costs "
+            f"{figure(guess)}",
+        )
+        if abs(excess) < 0.1:
+            case.speaks_against(0.3, f"the first loss was that of a uniform guess ({figure(guess)})")
+    for name, slope in (
+        ("activations", activation_slope(run, 0, 0)),
+        ("gradients", gradient_slope(run, 0, 0)),
+    ):
+        if slope is not None:
+            span = 10 ** abs(slope.per_layer * (slope.layers - 1))
+            direction = "grow" if slope.per_layer > 0 else "shrink"
+            case.speaks_for(
+                0.75 * slope.straightness * ramp(span, 30, 1e4),
+                f"the {name} {direction} {figure(span)}-fold from the first to the last of {slope.layers} "
+                "layers at step 0",
+            )
+    case.speaks_against(
+        0.8 * ramp(finding.onset_step + 1, 10, 100), f"it began only at step {finding.onset_step}"
+    )
+    return case.weight()

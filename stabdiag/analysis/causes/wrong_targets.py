@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import math
+
+from stabdiag.analysis.anatomy import learns_normally
+from stabdiag.analysis.case import Case, figure, ramp
+from stabdiag.analysis.catalogue import Weight, cause
+from stabdiag.analysis.history import history
+from stabdiag.core.finding import Finding
+from stabdiag.core.run import Run
+
+
+@cause(
+    "wrong-targets",
+    title="The targets do not belong to the inputs",
+    fixes=("fix-targets", "fix-loss"),
+)
+def wrong_targets(run: Run, finding: Finding) -> Weight | None:
+    """Inputs and targets are paired wrongly, so that nothing but the frequency of labels can be learned.
+
+    Usual reasons: inputs and labels shuffled apart, an off-by-one in next-token targets, a mask that
+    is inverted. The sign is a loss that stays at what a constant answer costs while all internals are
+    healthy: gradients arrive and weights move. In the look-alikes something inside is not healthy.
+    To prove it: a fresh model cannot overfit one batch of 8 either.
+
+    Reference: Karpathy, A Recipe for Training Neural Networks, 2019
+    """
+    if finding.signature not in ("loss-plateau", "context-blind-plateau"):
+        return None
+    case = Case()
+    ratio = learns_normally(run, finding.onset_step, finding.last_step)
+    if ratio is not None:
+        case.speaks_for(
+            0.45,
+            f"the loss stood still while the weights moved as they should (median ratio {figure(ratio)})",
+        )
+    else:
+        case.speaks_against(0.4, "it is not known that the weights moved as they should")
+    level, classes = history(run, "run.loss").at(finding.last_step), run.fact("loss", "classes")
+    if level is not None and isinstance(classes, int) and classes > 1:
+        guess = math.log(classes)
+        case.speaks_for(
+            0.4 * ramp(level / guess, 0.7, 0.95),
+            f"the loss of {figure(level)} is near that of an answer that ignores the input "
+            f"({figure(guess)} if the {classes} classes are equally frequent)",
+        )
+        case.speaks_against(0.6 * ramp(level / guess, 0.6, 0.3), "the loss is far below chance")
+    norm = history(run, "run.grad_norm").usual(finding.last_step)
+    if norm is not None and norm < 1e-6:
+        case.speaks_against(0.7, f"hardly any gradient arrives (norm {figure(norm)})")
+    return case.weight()

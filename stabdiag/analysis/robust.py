@@ -1,0 +1,105 @@
+"""Robust statistics of series: what is usual is learned from the series itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+Doubles = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+MAD_TO_SIGMA = 1.4826  # of a normal distribution
+
+
+def median(values: ArrayLike, axis: int) -> Doubles:
+    """The median of the values along `axis` that are not NaN; NaN where there are none."""
+    ordered = np.sort(np.asarray(values), axis=axis)  # NaN last
+    count = np.sum(~np.isnan(ordered), axis=axis, keepdims=True)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis)
+    high = np.take_along_axis(ordered, np.minimum(count // 2, max(ordered.shape[axis] - 1, 0)), axis)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(low == high, low, (low.astype(np.float64) + high) / 2)  # inf - inf is no NaN here
+    return np.where(count > 0, middle, np.nan).squeeze(axis)
+
+
+def spread(values: ArrayLike) -> float:
+    """The standard deviation of the bulk of `values`, [n]: 1.4826 times the median absolute deviation
+    from the median. NaN is left out; 0 where nothing is left."""
+    finite = np.asarray(values, dtype=np.float64)
+    finite = finite[np.isfinite(finite)]
+    return float(MAD_TO_SIGMA * np.median(np.abs(finite - np.median(finite)))) if finite.size else 0.0
+
+
+def trailing_median(values: ArrayLike, window: int) -> Doubles:
+    """The median of each value, [n], and the `window` - 1 before it; NaN is left out."""
+    series = np.asarray(values, dtype=np.float64)
+    padded = np.concatenate([np.full(window - 1, np.nan), series])
+    return median(sliding_window_view(padded, window), axis=1) if series.size else series
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What was usual just before each value: `center` and `scale`, NaN while too little is known, and
+    `flagged`, where the value lay more than the threshold above it."""
+
+    center: Doubles
+    scale: Doubles
+    flagged: Flags
+
+    def z(self, values: ArrayLike) -> Doubles:
+        """By how many scales the values, [n], lie above what was usual."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((np.asarray(values, dtype=np.float64) - self.center) / self.scale)
+
+
+def baseline(values: ArrayLike, *, z: float, window: int, least: int, floor: ArrayLike = 0.0) -> Baseline:
+    """Median and scaled MAD of the last `window` usual values before each of `values`, [n].
+
+    A value is flagged when it lies more than `z` scales above the median of at least `least` usual
+    values; a flagged or non-finite value never enters a later baseline, so that a spike hides neither
+    itself nor the next one. `floor`, a number or [n], is the least scale.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    floors = np.broadcast_to(np.asarray(floor, dtype=np.float64), series.shape)
+    center, scale = np.full(series.shape, np.nan), np.full(series.shape, np.nan)
+    flagged = np.zeros(series.shape, dtype=bool)
+    usual, count = np.empty(window), 0
+    for i, value in enumerate(series.tolist()):
+        if count >= least:
+            held = np.sort(usual[: min(count, window)])
+            middle = _middle(held)
+            center[i] = middle
+            scale[i] = max(MAD_TO_SIGMA * _middle(np.sort(np.abs(held - middle))), floors[i])
+            flagged[i] = value > middle + z * scale[i]
+        if np.isfinite(value) and not flagged[i]:
+            usual[count % window] = value
+            count += 1
+    return Baseline(center, scale, flagged)
+
+
+def _middle(ordered: Doubles) -> float:
+    half = len(ordered) // 2
+    return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
+
+
+def slope(values: ArrayLike) -> float:
+    """The Theil-Sen slope of `values`, [n], over their index: the median of the slopes of all pairs.
+
+    NaN is left out; NaN below two values.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    at = np.flatnonzero(np.isfinite(series))
+    first, second = np.triu_indices(len(at), 1)
+    if not first.size:
+        return float("nan")
+    return float(np.median((series[at[second]] - series[at[first]]) / (at[second] - at[first])))
+
+
+def forward_filled(values: ArrayLike) -> Doubles:
+    """`values`, [steps, sites], with each NaN replaced by the last number above it in its column."""
+    table = np.asarray(values, dtype=np.float64)
+    rows = np.where(np.isnan(table), 0, np.arange(len(table))[:, None])
+    return np.take_along_axis(table, np.maximum.accumulate(rows, axis=0), axis=0) if len(table) else table

@@ -1,0 +1,173 @@
+"""The model starts at the wrong scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from stabdiag.analysis.case import figure
+from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.examples import outputs
+from stabdiag.core.event import Event
+from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.run import Run
+from stabdiag.core.synthetic import run_of
+
+LINEAR = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Bilinear")
+"""Modules of one kind, whose outputs can be compared over the depth."""
+
+
+@signature(
+    "bad-initialization",
+    title="The model starts at the wrong scale",
+    needs=("run.loss",),
+    explains=(
+        "update-ratio-high",
+        "update-ratio-low",
+        "exploding-activation",
+        "exploding-gradient",
+        "vanishing-gradient",
+        "dead-units",
+        "nonfinite-origin",
+        "loss-divergence",
+        "loss-plateau",
+    ),
+    causes=("bad-init-scale", "unnormalized-input", "missing-normalization", "wrong-loss"),
+)
+def bad_initialization(
+    run: Run, *, excess: float = 0.5, severe: float = 0.5, grows: float = 30.0, shrinks: float = 1e-3
+) -> Iterator[Finding]:
+    """What it means: before the first step the model is confidently wrong, or its activations explode
+    or fade with the depth. At best the first steps are spent on undoing it.
+
+    How it is detected: at step 0 only. The cross-entropy is more than `excess` nats above ln(classes),
+    which a model without an opinion has; a warning from `severe` x ln(classes) above it. Or the rms of
+    the outputs of the linear layers, the last one left out, changes steadily over 4 layers or more and
+    by more than `grows` times in all, or to less than `shrinks`.
+
+    Look-alikes: a loss far below ln(classes) is a pre-trained model or a head that knows the class
+    frequencies. A sum of several losses has no such reference. PyTorch's default initialisation lets
+    activations shrink to the scale of the biases, which is harmless. Inputs in 0..255 do the same as
+    large weights.
+
+    Fixes: scale by fan-in (He, Xavier), N(0, 0.02) in transformers with residual branches divided by
+    sqrt(2 layers); a zero or small output layer; normalise the input.
+
+    Reference: Glorot and Bengio 2010; He et al. 2015 (arXiv 1502.01852); OLMo 2 (arXiv 2501.00656).
+
+    Facts: loss_start, loss_expected, classes; rms_first, rms_last, growth, layers.
+    """
+    loss = run.table("run.loss")
+    if not len(loss.steps) or loss.steps[0] != 0:
+        raise NotEvaluable("step 0 was not recorded")
+    classes = run.fact("loss", "classes")
+    if isinstance(classes, int | float) and classes > 1 and loss.sites:
+        expected, found = math.log(classes), float(loss.first()[0])
+        if found - expected > excess:
+            yield _confidently_wrong(run, found, expected, float(classes), excess, severe)
+            return
+    if "output.rms" in run:
+        yield from _over_the_depth(run, grows, shrinks)
+
+
+def _confidently_wrong(
+    run: Run, found: float, expected: float, classes: float, excess: float, severe: float
+) -> Finding:
+    linear = [site for site in run.sites("output") if site.module_type in LINEAR]
+    sites = (max(linear, key=lambda site: site.order).name,) if linear else ("run",)
+    bad = found - expected > max(excess, severe * expected)
+    return Finding(
+        severity=Severity.warning if bad else Severity.info,
+        confidence=0.9 if bad else 0.6,
+        sites=sites,
+        onset_step=0,
+        peak_step=0,
+        last_step=0,
+        message=f"The loss starts at {figure(found)}; guessing one of {classes:,.0f} classes costs "
+        f"{figure(expected)}.",
+        value=found,
+        threshold=expected + excess,
+        evidence=(
+            Evidence("run.loss", ("run",), threshold=expected + excess),
+            *([Evidence("output.rms", sites, log=True)] if linear and "output.rms" in run else []),
+        ),
+        facts={"loss_start": found, "loss_expected": expected, "classes": classes},
+    )
+
+
+def _over_the_depth(run: Run, grows: float, shrinks: float) -> Iterator[Finding]:
+    table = run.table("output.rms")
+    order = sorted((s.order, i) for i, s in enumerate(table.sites) if s.module_type in LINEAR)
+    deep = [i for _, i in order][:-1]
+    if len(deep) < 4 or not len(table.steps) or table.steps[0] != 0:
+        return
+    rms = table.values[0, deep].astype(np.float64)
+    if not (np.isfinite(rms) & (rms > 0)).all():
+        return
+    logs = np.log10(rms)
+    total = float(logs[-1] - logs[0])
+    # Steadily: hardly any step goes the other way, as it would from one kind of layer to the next.
+    steady = abs(total) > 0.8 * float(np.abs(np.diff(logs)).sum())
+    if not steady or math.log10(shrinks) < total < math.log10(grows):
+        return
+    names = tuple(table.names[i] for i in deep)
+    change = 10**total
+    word = "grow" if total > 0 else "shrink"
+    sites = names[::-1][:3] if total > 0 else (*names[-2:], names[0])
+    yield Finding(
+        severity=Severity.warning,
+        confidence=0.8,
+        sites=sites,
+        onset_step=0,
+        peak_step=0,
+        last_step=0,
+        message=f"At step 0 the activations {word} from rms {figure(rms[0])} in {names[0]} to "
+        f"{figure(rms[-1])} in {names[-1]}, over {len(deep)} layers.",
+        value=change,
+        threshold=grows if total > 0 else shrinks,
+        evidence=(Evidence("output.rms", (names[0], names[len(names) // 2], names[-1]), log=True),),
+        facts={
+            "rms_first": float(rms[0]),
+            "rms_last": float(rms[-1]),
+            "growth": change,
+            "layers": float(len(deep)),
+        },
+    )
+
+
+def _loss(first: float, rng: np.random.Generator, classes: int = 128) -> Run:
+    loss = 3.0 + (first - 3.0) * np.exp(-np.arange(100) / 20) + 0.02 * rng.standard_normal(100)
+    return run_of(
+        {"run.loss": loss},
+        events=[Event("loss", 0.0, data={"function": "cross-entropy", "classes": classes})],
+    )
+
+
+@bad_initialization.fires_on
+def _head_too_large(rng: np.random.Generator) -> Run:
+    return _loss(17.9, rng)
+
+
+@bad_initialization.fires_on
+def _gain_of_three(rng: np.random.Generator) -> Run:
+    rms = 3.0 ** np.arange(8) * rng.uniform(0.9, 1.1, (5, 8))
+    return run_of({"run.loss": np.ones(5), "output.rms": rms}, sites={"output": outputs(8)})
+
+
+@bad_initialization.quiet_on
+def _pretrained(rng: np.random.Generator) -> Run:
+    return _loss(3.2, rng)
+
+
+@bad_initialization.quiet_on
+def _uniform_guess(rng: np.random.Generator) -> Run:
+    return _loss(math.log(128) + 0.1, rng)
+
+
+@bad_initialization.quiet_on
+def _default_initialization(rng: np.random.Generator) -> Run:
+    rms = np.maximum(0.58 * 0.41 ** np.arange(10), 0.05) * rng.uniform(0.95, 1.05, (5, 10))
+    return run_of({"run.loss": np.ones(5), "output.rms": rms}, sites={"output": outputs(10)})

@@ -1,0 +1,128 @@
+"""The loss makes no progress although a better one is possible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from stabdiag.analysis.case import figure
+from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.losscurve import loss_curve
+from stabdiag.analysis.robust import trailing_median
+from stabdiag.analysis.step_size import schedule
+from stabdiag.core.event import Event
+from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.run import Run
+from stabdiag.core.synthetic import run_of
+
+
+@signature(
+    "loss-plateau",
+    title="The loss makes no progress",
+    needs=("run.loss",),
+    causes=(
+        "wrong-targets",
+        "detached-graph",
+        "parameters-not-optimized",
+        "learning-rate-too-low",
+        "learning-rate-too-high",
+        "saturating-activation",
+        "dying-relu",
+        "wrong-loss",
+        "schedule-bug",
+    ),
+)
+def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iterator[Finding]:
+    """What it means: the run has stopped learning where it should not: at the loss of a predictor that
+    ignores its input, or above a level that it had reached before.
+
+    How it is detected: over the last third of the run the loss falls by no more than noise explains
+    and by less than 1 % of the first loss, and either its level is within `trivial` of ln(classes), the
+    cross-entropy of the uniform guess, or above it; or it lies above the best level of the run by
+    `lost` of the progress. At least 100 steps, with the learning rate no longer rising. A loss that
+    never moved, where no trivial level is known, is info.
+
+    Look-alikes: a converged run fell well and is then flat: that is its end, not a fault. Language
+    models rest for a while before they learn to use the context. Pre-trained models start far below
+    ln(classes) and may hardly move. The losses of several optimizers need not fall.
+
+    Fixes: train on one batch of 8 alone: if its loss does not go to zero, look for the fault in the
+    targets, the loss or the graph; otherwise in the learning rate or the depth.
+
+    Reference: Karpathy, A recipe for training neural networks, 2019 (input-independent baseline).
+
+    Facts: loss_start, loss_best, loss_end, loss_trivial and classes where known, lr.
+    """
+    curve = loss_curve(run, least=100)
+    third = len(curve.values) * 2 // 3
+    tail = curve.values[third:][np.isfinite(curve.values[third:])]
+    rates = schedule(run).rate.within(int(curve.steps[third]), int(curve.steps[-1])).values
+    warming = len(rates) > 1 and rates[-1] > 1.01 * rates[0]
+    if curve.several or curve.lost_from is not None or warming or len(tail) < 30:
+        return
+    half = len(tail) // 2
+    fell = float(np.median(tail[:half]) - np.median(tail[half:]))
+    if fell > max(3.0 * curve.noise / math.sqrt(half), 0.01 * abs(curve.start)):
+        return
+    end = float(np.median(tail))
+    classes = run.fact("loss", "classes")
+    uniform = math.log(classes) if isinstance(classes, int | float) and classes > 1 else math.nan
+    facts = {"loss_start": curve.start, "loss_best": curve.best, "loss_end": end, "noise": curve.noise}
+    if end > (1.0 - trivial) * uniform:
+        facts |= {"loss_trivial": uniform, "classes": float(classes)}
+        severity, threshold = Severity.warning, (1.0 - trivial) * uniform
+        words = f"at {figure(end)}, no better than guessing one of {classes:,.0f} classes ({figure(uniform)})"
+    elif end - curve.best > max(curve.margin, lost * curve.progress) and curve.made_progress:
+        severity, threshold = Severity.warning, curve.best + lost * curve.progress
+        words = f"at {figure(end)}, although it had been {figure(curve.best)}"
+    elif not curve.made_progress and math.isnan(uniform):
+        severity, threshold = Severity.info, curve.start
+        words = f"at {figure(end)}, about where it started ({figure(curve.start)})"
+    else:
+        return
+    # The plateau began where the level last was outside of what it is at the end.
+    level = trailing_median(curve.values, curve.window)
+    outside = np.flatnonzero(np.abs(level - end) > max(2.0 * curve.noise, 0.01 * abs(end)))
+    onset = min(int(outside[-1]) + 1 if len(outside) else 0, third)
+    rate = schedule(run).at(int(curve.steps[onset]))
+    yield Finding(
+        severity=severity,
+        confidence=0.8 if severity == Severity.warning else 0.5,
+        sites=("run",),
+        onset_step=int(curve.steps[onset]),
+        peak_step=int(curve.steps[-1]),
+        last_step=int(curve.steps[-1]),
+        message=f"The loss has stayed {words} since step {curve.steps[onset]}.",
+        value=end,
+        threshold=threshold,
+        evidence=(Evidence("run.loss", ("run",), threshold=threshold),),
+        facts=facts if rate is None else {**facts, "lr": rate},
+    )
+
+
+TEN = Event("loss", 0.0, data={"function": "cross-entropy", "classes": 10})
+
+
+@loss_plateau.fires_on
+def _guesses(rng: np.random.Generator) -> Run:
+    return run_of({"run.loss": math.log(10) + 0.03 * rng.standard_normal(300)}, events=[TEN])
+
+
+@loss_plateau.fires_on
+def _never_regained(rng: np.random.Generator) -> Run:
+    loss = 1.0 + 2.0 * np.exp(-np.arange(400) / 30) + 0.03 * rng.standard_normal(400)
+    loss[180:] += 1.0
+    return run_of({"run.loss": loss})
+
+
+@loss_plateau.quiet_on
+def _converged(rng: np.random.Generator) -> Run:
+    loss = 0.4 + 1.9 * np.exp(-np.arange(600) / 40) + 0.03 * rng.standard_normal(600)
+    return run_of({"run.loss": loss}, events=[TEN])
+
+
+@loss_plateau.quiet_on
+def _too_short(rng: np.random.Generator) -> Run:
+    return run_of({"run.loss": 2.2 - 0.002 * np.arange(120) + 0.03 * rng.standard_normal(120)}, events=[TEN])

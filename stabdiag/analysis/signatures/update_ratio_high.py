@@ -1,0 +1,133 @@
+"""Each step replaces a large part of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stabdiag.analysis.case import figure
+from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.depth import telling
+from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.examples import weights
+from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.step_size import schedule
+from stabdiag.analysis.updates import updates
+from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.run import Run
+from stabdiag.core.synthetic import run_of
+
+HEALTHY = 0.01
+"""A median update ratio to aim at: healthy runs have 1.5e-3 to 3e-3 (MLP, CNN, LSTM) and up to 2e-2
+(small transformers) once warm."""
+
+
+@signature(
+    "update-ratio-high",
+    title="Each step replaces a large part of the weights",
+    needs=("update.ratio",),
+    explains=(
+        "exploding-activation",
+        "exploding-gradient",
+        "nonfinite-origin",
+        "dead-units",
+        "loss-divergence",
+        "loss-spike",
+        "loss-plateau",
+        "vanishing-gradient",
+    ),
+    causes=(
+        "learning-rate-too-high",
+        "missing-warmup",
+        "schedule-bug",
+        "gradients-not-zeroed",
+        "bad-init-scale",
+        "stale-second-moment",
+    ),
+)
+def update_ratio_high(
+    run: Run, *, high: float = 0.15, extreme: float = 0.5, records: float = 3.0
+) -> Iterator[Finding]:
+    """What it means: the step is too large for the weights: what was learned is overwritten.
+
+    How it is detected: norm(change of a step) / norm(weight), the median over the weight matrices, is
+    above `high` at `records` records in a row, or above `extreme` at one. Vectors and matrices that
+    began at zero are left out. It fires at the step itself, before the loss shows it. It is critical
+    where the loss suffers.
+
+    Look-alikes: Adam's first step without warm-up is the learning rate itself, 0.15 of the weight in a
+    healthy small transformer. Small models run at ten times the 1e-3 of the rule of thumb. After a
+    blow-up the ratio looks normal again, because the weights have become huge.
+
+    Fixes: lower the learning rate by the factor by which the ratio is too high, and warm it up; where
+    the loss has suffered, go back first.
+
+    Reference: Wortsman et al. 2023 (arXiv 2309.14322).
+
+    Facts: update_ratio (largest), healthy_ratio, lr (at that step), harmed.
+    """
+    taken = updates(run)
+    if not len(taken.steps) or not taken.names:
+        raise NotEvaluable("no update of a weight matrix was recorded")
+    middle = np.nan_to_num(taken.middle, nan=0.0)
+    count = int(records)
+    row = middle > high
+    sustained = np.convolve(row, np.ones(count), "valid") >= count if len(row) >= count else np.zeros(0, bool)
+    hits = np.flatnonzero(sustained).tolist() + np.flatnonzero(middle > extreme).tolist()
+    if not hits:
+        return
+    start = min(hits)
+    above = np.flatnonzero(row[start:]) + start
+    peak = int(above[np.argmax(middle[above])])
+    sites = telling(taken.names, np.nanmax(taken.ratio[start : start + count], axis=0))
+    bad = harmed(run)
+    step = int(taken.steps[peak])
+    facts = {"update_ratio": float(middle[peak]), "healthy_ratio": HEALTHY, "harmed": float(bad)}
+    rate = schedule(run).at(step)
+    yield Finding(
+        severity=Severity.critical if bad else Severity.warning,
+        confidence=0.9 if bad or middle[peak] > extreme else 0.7,
+        sites=sites,
+        onset_step=int(taken.steps[start]),
+        peak_step=step,
+        last_step=int(taken.steps[above[-1]]),
+        message=f"A step changes the weights by {figure(100 * middle[peak])} % "
+        f"(median over {len(taken.names)} matrices, "
+        f"step {step}), most in {sites[0]}; healthy is about {figure(100 * HEALTHY)} %.",
+        value=float(middle[peak]),
+        threshold=high,
+        evidence=(Evidence("update.ratio", sites, threshold=high, band=(1e-3, 0.03), log=True),),
+        facts=facts if rate is None else {**facts, "lr": rate},
+    )
+
+
+def _run(ratio: np.ndarray) -> Run:
+    steps = np.r_[0:5, 10 : 10 * (len(ratio) - 4) : 10][: len(ratio)]
+    return run_of({"update.ratio": ratio}, sites={"update": weights("update", 5)}, steps={"update": steps})
+
+
+@update_ratio_high.fires_on
+def _from_the_start(rng: np.random.Generator) -> Run:
+    falling = np.maximum(0.4 * np.exp(-np.arange(40) / 10), 0.02)
+    return _run(falling[:, None] * np.exp(0.2 * rng.standard_normal((40, 5))))
+
+
+@update_ratio_high.fires_on
+def _jump_of_the_learning_rate(rng: np.random.Generator) -> Run:
+    ratio = 0.01 * np.exp(0.2 * rng.standard_normal((40, 5)))
+    ratio[20] *= 200
+    return _run(ratio)
+
+
+@update_ratio_high.quiet_on
+def _first_step_of_adam(rng: np.random.Generator) -> Run:
+    falling = 0.01 + 0.16 * np.exp(-np.arange(40) / 1.5)
+    return _run(falling[:, None] * np.exp(0.1 * rng.standard_normal((40, 5))))
+
+
+@update_ratio_high.quiet_on
+def _one_tensor_of_five(rng: np.random.Generator) -> Run:
+    ratio = 0.01 * np.exp(0.2 * rng.standard_normal((40, 5)))
+    ratio[:, 2] = 0.9
+    return _run(ratio)

@@ -1,0 +1,155 @@
+"""Where the layers meet: what `import stabdiag` offers."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from stabdiag.analysis.diagnose import diagnose
+from stabdiag.core.config import Configuration, load_configuration
+from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.finding import Finding
+from stabdiag.core.run import Run, RunInfo
+from stabdiag.store.directory import create_run_directory, resolve_run
+from stabdiag.store.findings import write_findings
+from stabdiag.store.info import write_info
+from stabdiag.store.reader import load as load_directory
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Report", "Watch", "diagnose", "load", "report", "watch"]
+
+
+def load(path: str | Path | None = None) -> Run:
+    """A recorded run: a run directory, or the latest of a folder of them (default `stabdiag-runs`).
+
+    Raises StabdiagError where there is none.
+    """
+    return load_directory(resolve_run(Path(path) if path is not None else None))
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written. A notebook shows it in place."""
+
+    path: Path
+    run: Run
+    diagnosis: Diagnosis
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.path)!r}, verdict={self.diagnosis.verdict!r})"
+
+    def _repr_html_(self) -> str:
+        from stabdiag.render.notebook import page_frame
+
+        return page_frame(self.run, self.diagnosis)
+
+
+def report(run: Run, config: Configuration | None = None) -> Report:
+    """Diagnoses a run and writes `report.html` and `findings.json` into its directory."""
+    from stabdiag.render.page import write_page
+
+    path = run.path or Path()
+    diagnosis = diagnose(run, config)
+    write_findings(path, diagnosis)
+    write_page(run, diagnosis, path / "report.html")
+    return Report(path / "report.html", run, diagnosis)
+
+
+class Watch:
+    """A recording in this process. Use it in a `with` statement, or call `close` in the end."""
+
+    def __init__(self, path: Path, info: RunInfo, every: int, config: Configuration) -> None:
+        from stabdiag.capture.session import Session
+
+        self.path = path
+        self._info = info
+        self._config = config
+        self._session: Session | None = Session(path, every)
+        write_info(path, info)
+
+    def record(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        if self._session is not None:
+            self._session.watch(models, optimizers)
+
+    @property
+    def run(self) -> Run:
+        """The run as far as it is recorded."""
+        return load_directory(self.path)
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        return diagnose(self.run, self._config)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the analysis says now, most important first; at any time, while training too."""
+        return self.diagnosis.findings
+
+    def report(self) -> Report:
+        """Writes the page; a notebook shows it, elsewhere its `path` tells where it is."""
+        return report(self.run, self._config)
+
+    def close(self, exit_status: int = 0) -> None:
+        """Ends the recording; training may go on."""
+        if self._session is None:
+            return
+        self._session.end()
+        self._session = None
+        write_info(self.path, replace(self._info, ended=time.time(), exit_status=exit_status))
+        write_findings(self.path, self.diagnosis)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(exit_status=0 if kind is None else 1)
+
+    def _repr_html_(self) -> str:
+        from stabdiag.render.notebook import findings_fragment
+
+        run = self.run
+        return findings_fragment(run, diagnose(run, self._config))
+
+
+def watch(
+    model: torch.nn.Module | Sequence[torch.nn.Module],
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] = (),
+    *,
+    log_dir: str | Path = "stabdiag-runs",
+    name: str | None = None,
+    every: int = 10,
+) -> Watch:
+    """Records the training of `model` by `optimizer` from now on.
+
+    Both may be several. An optimizer that is not given joins when it first steps, if it holds parameters
+    of the models. `log_dir` is the folder in which the run directory is made, `name` the directory's own
+    name; tensors are recorded at each `every`-th step. Raises StabdiagError where no run directory can be
+    made.
+    """
+    import stabdiag
+
+    models: Any = [model] if not isinstance(model, Sequence) else model
+    optimizers: Any = [optimizer] if not isinstance(optimizer, Sequence) else optimizer
+    path = create_run_directory(Path(log_dir), name or "watch", exact=name is not None)
+    info = RunInfo(
+        command=("stabdiag.watch",),
+        started=time.time(),
+        host=platform.node(),
+        versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
+        configuration={"every": every},
+    )
+    started = Watch(path, info, every, load_configuration(Path.cwd()))
+    started.record(models, optimizers)
+    return started

@@ -1,0 +1,49 @@
+"""What several commands take: the run to read, and what the analysis selects, ignores and tunes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from stabdiag.core.config import Configuration
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+RUN = click.Path(path_type=Path)
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="SIGNATURE.THRESHOLD=VALUE",
+    help="A threshold of the analysis; may be repeated.",
+)
+
+
+def selection_options(function: Function) -> Function:
+    """`--select`, `--ignore` and `--set`."""
+    function = set_option(function)
+    function = click.option(
+        "--ignore", multiple=True, metavar="SIGNATURE[@SITE]", help="Not these; may be repeated."
+    )(function)
+    return click.option(
+        "--select", multiple=True, metavar="SIGNATURE", help="Only these signatures; may be repeated."
+    )(function)
+
+
+def configuration(
+    settings: tuple[str, ...], select: tuple[str, ...] = (), ignore: tuple[str, ...] = ()
+) -> Configuration:
+    """That of pyproject.toml with the options on top. StabdiagError for a name that nothing has."""
+    from stabdiag.core.config import Configuration, load_configuration
+
+    config = load_configuration(Path.cwd()).with_selection(select, ignore).with_settings(settings)
+    if config != Configuration():
+        from stabdiag.analysis.diagnose import check_names
+
+        check_names(config)
+    return config

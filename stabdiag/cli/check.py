@@ -1,0 +1,93 @@
+"""`stabdiag check`: a gate for continuous integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stabdiag.cli._options import RUN, configuration, selection_options
+
+if TYPE_CHECKING:
+    from stabdiag.core.config import Configuration
+    from stabdiag.core.diagnosis import Diagnosis
+    from stabdiag.core.finding import Finding
+
+FOUND = 1
+
+
+@click.command()
+@click.argument("run", type=RUN, required=False, metavar="[RUN]")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "warning", "critical"]),
+    default="warning",
+    show_default=True,
+    help="The least severity that fails the check.",
+)
+@selection_options
+@click.option(
+    "--baseline",
+    type=RUN,
+    metavar="RUN",
+    help="A run whose findings are known: the same signature at the same place does not fail.",
+)
+@click.pass_context
+def check(
+    ctx: click.Context,
+    run: Path | None,
+    fail_on: str,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    settings: tuple[str, ...],
+    baseline: Path | None,
+) -> None:
+    """Exit with 1 where RUN has findings, 0 where it is clean, 2 where that cannot be said.
+
+    RUN is a run directory, by default the latest of stabdiag-runs.
+    """
+    from stabdiag.core.finding import Severity
+
+    config = configuration(settings, select, ignore)
+    diagnosis = _diagnosis(run, config)
+    known = _diagnosis(baseline, config).findings if baseline else ()
+    found = [
+        finding
+        for finding in diagnosis.findings
+        if finding.severity >= Severity[fail_on] and not any(same_place(finding, old) for old in known)
+    ]
+    for finding in found:
+        places = f" at {', '.join(finding.sites[:3])}" if finding.sites else ""
+        where = f"{finding.signature}{places}, step {finding.onset_step}"
+        click.echo(f"{finding.severity!s:8} {where}: {finding.message}")
+    # A crash that no signature explains is no clean run either, unless only some were asked for.
+    crashed = diagnosis.verdict == "failed" and not diagnosis.findings and not select
+    if crashed:
+        click.echo(f"critical the run {_end(diagnosis)}")
+    ctx.exit(FOUND if found or crashed else 0)
+
+
+def _end(diagnosis: Diagnosis) -> str:
+    if diagnosis.run["signal"]:
+        return f"was killed by {diagnosis.run['signal']}"
+    return f"ended with status {diagnosis.run['exit_status']}"
+
+
+def _diagnosis(path: Path | None, config: Configuration) -> Diagnosis:
+    from stabdiag.analysis.diagnose import diagnose
+    from stabdiag.core.errors import StabdiagError
+    from stabdiag.store.directory import resolve_run
+    from stabdiag.store.reader import load
+
+    run = load(resolve_run(path))
+    if not run.steps:
+        raise StabdiagError(f"{run.path} holds no recorded step", "nothing can be said of it")
+    return diagnose(run, config)
+
+
+def same_place(finding: Finding, old: Finding) -> bool:
+    """Whether both tell the same signature at a common site, or at none."""
+    if finding.signature != old.signature:
+        return False
+    return bool(set(finding.sites) & set(old.sites)) or not (finding.sites or old.sites)

@@ -1,0 +1,107 @@
+"""`stabdiag report`: what became of a run, on the terminal and as a page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stabdiag.cli._options import RUN, configuration, selection_options
+
+if TYPE_CHECKING:
+    from stabdiag.core.diagnosis import Diagnosis
+    from stabdiag.core.run import Run
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=RUN, metavar="[RUN]...")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown", "html"]),
+    help="Only this, on stdout; html as report.html.  [default: text, and report.html]",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="Write to this file instead.")
+@click.option(
+    "--plotly",
+    type=click.Choice(["inline", "cdn"]),
+    default="inline",
+    show_default=True,
+    help="Whether the page holds plotly.js, or loads it from its public address.",
+)
+@selection_options
+@click.option("--verbose", "-v", is_flag=True, help="With the code of each fix, and what was skipped.")
+def report(
+    runs: tuple[Path, ...],
+    form: str | None,
+    output: Path | None,
+    plotly: str,
+    settings: tuple[str, ...],
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    verbose: bool,
+) -> None:
+    """Report on each RUN: a summary on stdout, and report.html in its directory.
+
+    RUN is a run directory, by default the latest of stabdiag-runs.
+    """
+    from stabdiag.analysis.diagnose import diagnose
+    from stabdiag.core.errors import StabdiagError
+    from stabdiag.store.directory import resolve_run
+    from stabdiag.store.reader import load
+
+    if output and len(runs) > 1:
+        raise StabdiagError("--output takes one RUN", "without it each report goes into its run directory")
+    config = configuration(settings, select, ignore)
+    for path in runs or (None,):
+        run = load(resolve_run(path))
+        diagnosis = diagnose(run, config)
+        assert run.path is not None
+        page = output if output and form in (None, "html") else run.path / "report.html"
+        if form is None:
+            _text(run, diagnosis, None, verbose)
+        if form in (None, "html"):
+            from stabdiag.render.page import write_page
+
+            write_page(run, diagnosis, page, plotly)  # type: ignore[arg-type]
+            click.echo(f"stabdiag: wrote {page}", err=True)
+        elif form == "text":
+            _text(run, diagnosis, output, verbose)
+        else:
+            _write(_rendered(run, diagnosis, form), output)
+
+
+def _rendered(run: Run, diagnosis: Diagnosis, form: str) -> str:
+    if form == "json":
+        from stabdiag.render.json_report import render_json
+
+        return render_json(diagnosis)
+    from stabdiag.render.markdown import render_markdown
+
+    return render_markdown(run, diagnosis)
+
+
+def _text(run: Run, diagnosis: Diagnosis, output: Path | None, verbose: bool) -> None:
+    import io
+
+    from stabdiag.render.terminal import console_for
+    from stabdiag.render.text import render_text
+
+    stream = io.StringIO() if output else sys.stdout
+    render_text(run, diagnosis, console_for(stream), verbose=verbose)
+    if isinstance(stream, io.StringIO):
+        _write(stream.getvalue(), output)
+
+
+def _write(text: str, output: Path | None) -> None:
+    from stabdiag.core.errors import StabdiagError
+
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StabdiagError(f"cannot write {output}: {error.strerror}", "give another --output") from error

@@ -1,0 +1,80 @@
+"""`stabdiag run`: trains as always, recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stabdiag.cli._options import configuration, set_option
+
+
+class TargetCommand(click.Command):
+    """A command whose own options end where the target begins: everything from there on is the target's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        start = self._target_index(args)
+        # Only --help and the like may come without a target.
+        return super().parse_args(ctx, [*args[:start], "--", *args[start:]] if start < len(args) else args)
+
+    def _target_index(self, args: list[str]) -> int:
+        options = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
+        valued = {name for option in options if not option.is_flag for name in option.opts}
+        index = 0
+        while index < len(args):
+            word = args[index]
+            if word == "--" or not word.startswith("-") or word.startswith(("-m", "-c")):
+                break
+            index += 2 if word in valued else 1
+        return index
+
+
+@click.command(cls=TargetCommand)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="K",
+    help="Measure outputs and weights at every K-th step; the loss and gradients always are.",
+)
+@click.option(
+    "--log-dir",
+    type=click.Path(path_type=Path),
+    default=Path("stabdiag-runs"),
+    show_default=True,
+    metavar="DIR",
+    help="The folder in which the run directory is made.",
+)
+@click.option("--name", metavar="NAME", help="The run directory's own name.  [default: target and time]")
+@set_option
+@click.option(
+    "--stop-on",
+    type=click.Choice(["critical"]),
+    help="Interrupt the target at the first critical finding (SIGINT, then SIGTERM).",
+)
+@click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
+def run(
+    every: int,
+    log_dir: Path,
+    name: str | None,
+    settings: tuple[str, ...],
+    stop_on: str | None,
+    no_report: bool,
+    quiet: bool,
+    target: tuple[str, ...],
+) -> None:
+    """Run TARGET and record its training.
+
+    TARGET is a script, `-m module`, `-c code`, or a program on PATH, such as torchrun. Everything after
+    it is the target's. The exit status is the target's own.
+    """
+    from stabdiag.launch.supervisor import Options, supervise
+    from stabdiag.launch.target import resolve_target
+    from stabdiag.launch.voice import Voice
+
+    config = configuration(settings)
+    options = Options(every, log_dir, name, not no_report, stop_on == "critical", config)
+    supervise(resolve_target(target), options, Voice(quiet)).pass_on()

@@ -1,0 +1,1 @@
+"""`stabdiag run`: the supervisor of a target, and the way into its processes."""

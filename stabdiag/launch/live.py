@@ -1,0 +1,92 @@
+"""The analysis beside the training: new findings are told when they are found."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from stabdiag.core.config import Configuration
+from stabdiag.core.event import Event
+from stabdiag.core.finding import Finding, Severity
+from stabdiag.core.run import Run
+from stabdiag.launch.voice import Voice
+
+PERIOD = 2.0
+"""Seconds between two looks at the run."""
+
+SHARE = 0.05
+"""Part of one core that the looks may take: long runs are looked at less often."""
+
+NICENESS = 10
+
+
+class LiveAnalysis(threading.Thread):
+    """Follows the run until `finish`; a finding is told once, and once more when it gets worse.
+
+    A failure ends the following, never the supervisor. `critical` is the first finding of that severity.
+    """
+
+    def __init__(self, run_dir: Path, config: Configuration, voice: Voice) -> None:
+        super().__init__(name="stabdiag-live", daemon=True)
+        self.critical: Finding | None = None
+        self._run_dir = run_dir
+        self._config = config
+        self._voice = voice
+        self._told: dict[str, Severity] = {}
+        self._over = threading.Event()
+
+    def finish(self) -> None:
+        """Returns when the look that is under way, if any, has ended."""
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:
+            self._voice.complain(f"the analysis while training failed, recording goes on: {error}")
+
+    def _follow(self) -> None:
+        while not any(self._run_dir.glob("rank-*")):
+            if self._over.wait(PERIOD):
+                return
+        # Imported when there is something to analyse: it costs a second of a core.
+        from stabdiag.analysis.diagnose import diagnose
+        from stabdiag.store.findings import write_findings
+        from stabdiag.store.follower import Follower
+
+        os.nice(NICENESS)
+        follower = Follower(self._run_dir)
+        steps, pause = 0, 0.0
+        while not self._over.wait(pause):
+            began = time.thread_time()
+            run = follower.refresh()
+            if run.steps > steps:
+                steps = run.steps
+                diagnosis = diagnose(run, self._config)
+                self._tell(run, diagnosis.findings)
+                write_findings(self._run_dir, diagnosis)
+            pause = max(PERIOD, (time.thread_time() - began) / SHARE)
+
+    def _tell(self, run: Run, findings: tuple[Finding, ...]) -> None:
+        from stabdiag.store.events import EventLog
+
+        for finding in findings:
+            if finding.severity <= self._told.get(finding.signature, Severity.info):
+                continue
+            self._told[finding.signature] = finding.severity
+            if finding.severity is Severity.critical and self.critical is None:
+                self.critical = finding
+            self._voice.say(
+                f"step {run.steps - 1}: {finding.severity}: {finding.signature} "
+                f"since step {finding.onset_step}: {finding.message}"
+            )
+            data = {
+                "signature": finding.signature,
+                "severity": str(finding.severity),
+                "sites": list(finding.sites),
+                "message": finding.message,
+            }
+            EventLog(self._run_dir).append(Event("finding", time.time(), finding.onset_step, 0, data))

@@ -1,0 +1,58 @@
+"""`--stop-on critical`: ends the target as a person at the terminal would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from stabdiag.core.finding import Finding
+from stabdiag.launch.child import Child
+from stabdiag.launch.voice import Voice
+
+GRACE = 30.0
+"""Seconds that the target has to write its checkpoint after SIGINT."""
+
+
+class PoliteStop:
+    """SIGINT to the target and to the processes that train, SIGTERM after `grace` seconds."""
+
+    def __init__(self, child: Child, run_dir: Path, voice: Voice, grace: float = GRACE) -> None:
+        self._child = child
+        self._run_dir = run_dir
+        self._voice = voice
+        self._grace = grace
+        self._left = [signal.SIGINT, signal.SIGTERM]
+        self._next = 0.0
+
+    def insist(self, finding: Finding) -> None:
+        """Called again and again while the target lives."""
+        now = time.monotonic()
+        if not self._left or now < self._next:
+            return
+        number = self._left.pop(0)
+        self._next = now + self._grace
+        self._voice.say(f"--stop-on critical: {finding.signature}: stopping the target ({number.name})")
+        # A launcher or a shell that is signalled alone would leave its workers running.
+        for pid in self._trainers():
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        self._child.send(number)
+
+    def _trainers(self) -> Iterator[int]:
+        from stabdiag.store.events import read_events
+
+        log = read_events(self._run_dir)
+        log.refresh()
+        pids = (e.data.get("pid") for e in log.records if e.event == "process")
+        return (pid for pid in pids if isinstance(pid, int) and pid != self._child.pid and self._is_ours(pid))
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether `pid` still is in our process group: another process may have got the number since."""
+        try:
+            return os.getpgid(pid) == os.getpgrp()
+        except OSError:
+            return False

@@ -1,0 +1,98 @@
+"""`stabdiag run`: makes the run directory, starts the target in it, and stays until it has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import stabdiag
+from stabdiag.core.config import Configuration
+from stabdiag.core.run import RunInfo
+from stabdiag.launch.child import Child, Ending
+from stabdiag.launch.closing import close_run
+from stabdiag.launch.live import LiveAnalysis
+from stabdiag.launch.signals import HeldSignals
+from stabdiag.launch.stop import PoliteStop
+from stabdiag.launch.target import Target
+from stabdiag.launch.voice import Voice
+from stabdiag.store.directory import create_run_directory
+from stabdiag.store.info import write_info
+
+BOOTSTRAP = Path(__file__).with_name("bootstrap")
+TICK = 0.2
+"""Seconds between two looks at what the live analysis found; signals and the target's end come at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`every`: record tensors at each that many steps. `name`: the run directory's own name."""
+
+    every: int = 10
+    log_dir: Path = Path("stabdiag-runs")
+    name: str | None = None
+    page: bool = True
+    stop_on_critical: bool = False
+    config: Configuration = field(default_factory=Configuration)
+
+
+def supervise(target: Target, options: Options, voice: Voice) -> Ending:
+    """Runs `target` recorded. StabdiagError where it could not be started; later, nothing is raised."""
+    run_dir = create_run_directory(
+        options.log_dir, options.name or target.name, exact=options.name is not None
+    )
+    info = RunInfo(
+        command=target.words,
+        started=time.time(),
+        host=platform.node(),
+        versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
+        git_commit=_git_commit(),
+        configuration={"every": options.every, **asdict(options.config)},
+    )
+    write_info(run_dir, info)
+    environment = child_environment(os.environ, run_dir, options.every)
+    with HeldSignals() as held:
+        child = Child(target, environment, held.before)
+        voice.say(f"recording into {run_dir}")
+        live = LiveAnalysis(run_dir, options.config, voice)
+        live.start()
+        stop = PoliteStop(child, run_dir, voice)
+        while (ending := child.poll()) is None:
+            arrival = held.wait(TICK)
+            if arrival and not arrival.from_terminal:
+                child.send(arrival.signal)
+            if options.stop_on_critical and live.critical:
+                stop.insist(live.critical)
+        live.finish()
+    try:
+        close_run(run_dir, info, ending, options.config, page=options.page, voice=voice)
+    except KeyboardInterrupt:
+        voice.complain(f"interrupted: the run is kept, `stabdiag report {run_dir}` reports it")
+    return ending
+
+
+def child_environment(ours: Mapping[str, str], run_dir: Path, every: int) -> dict[str, str]:
+    """`ours` with the bootstrap first on PYTHONPATH, and where and how to record."""
+    folders = [f for f in ours.get("PYTHONPATH", "").split(os.pathsep) if f != str(BOOTSTRAP)]
+    # A PYTHONPATH that is set but empty is none; an empty entry in a longer one is the working directory.
+    kept = folders if any(folders) or len(folders) > 1 else []
+    return {
+        **ours,
+        "PYTHONPATH": os.pathsep.join([str(BOOTSTRAP), *kept]),
+        "STABDIAG_RUN": str(run_dir.absolute()),
+        "STABDIAG_OPTIONS": json.dumps({"every": every}),
+    }
+
+
+def _git_commit() -> str | None:
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""The bundled language model and its trainer: an ordinary PyTorch script that knows nothing of stabdiag."""

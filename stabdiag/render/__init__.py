@@ -1,0 +1,1 @@
+"""A run and its diagnosis, shown: terminal text, page, JSON, markdown, notebook."""

@@ -1,0 +1,72 @@
+"""One site's course of one series, as a chart wants it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabdiag.core.run import Run
+from stabdiag.render.downsample import downsample
+
+
+@dataclass(frozen=True)
+class Curve:
+    """`values` (float64) at `steps` (int64), both [n], measured steps only; NaN where not finite."""
+
+    name: str
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @property
+    def finite(self) -> NDArray[np.float64]:
+        return self.values[np.isfinite(self.values)]
+
+    def thinned(self, limit: int) -> Curve:
+        kept = downsample(self.values, limit)
+        return Curve(self.name, self.steps[kept], self.values[kept])
+
+
+def curve(run: Run, series: str, site: str) -> Curve:
+    """KeyError where the series has no such site, MissingSeries where the run lacks the series.
+
+    A NaN counts as measured only where `<kind>.nonfinite` says so.
+    """
+    table = run.table(series)
+    values = table.column(site).astype(np.float64)
+    measured = ~np.isnan(values)
+    flag = f"{series.partition('.')[0]}.nonfinite"
+    if flag in run:
+        measured |= run.table(flag).column(site) > 0
+    kept = values[measured]
+    kept[np.isinf(kept)] = np.nan
+    return Curve(site, table.steps[measured], kept)
+
+
+def curves(run: Run, series: str, sites: tuple[str, ...], most: int) -> list[Curve]:
+    """Those of `sites` (all of the series' own where it is empty) that were measured, at most `most`."""
+    if series not in run:
+        return []
+    known = run.table(series).names
+    wanted = [site for site in sites if site in known] or list(known)
+    found = (curve(run, series, site) for site in wanted)
+    return [c for c, _ in zip((c for c in found if len(c.steps)), range(most), strict=False)]
+
+
+def loss_curve(run: Run) -> Curve:
+    """The run's loss; empty where none was found."""
+    found = curves(run, "run.loss", (), 1)
+    return found[0] if found else Curve("loss", np.zeros(0, np.int64), np.zeros(0))
+
+
+def nonfinite_steps(run: Run) -> NDArray[np.int64]:
+    """Steps at which anything that was recorded was not finite, increasing."""
+    found = []
+    for kind, data in run.kinds.items():
+        if f"{kind}.nonfinite" in run:
+            found.append(data.steps[(data.values["nonfinite"] > 0).any(axis=1)])
+    if "run.loss" in run:
+        table = run.table("run.loss")
+        found.append(table.steps[np.isinf(table.values).any(axis=1)])
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)

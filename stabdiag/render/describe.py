@@ -1,0 +1,186 @@
+"""What there is to say of a run and its diagnosis, in words; each kind of report lays it out its own way."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, NamedTuple
+
+from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
+from stabdiag.core.diagnosis import Diagnosis, Incident
+from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
+from stabdiag.core.run import Run
+from stabdiag.render.curve import loss_curve
+from stabdiag.render.numbers import count, duration, number, percent
+
+VERDICT_WORDS = {"stable": "Stable", "at-risk": "At risk", "unstable": "Unstable", "failed": "Failed"}
+
+SIGNALS = {
+    "SIGKILL": "killed by SIGKILL (out of memory?)",
+    "SIGTERM": "ended by SIGTERM (a scheduler's time limit?)",
+    "SIGINT": "interrupted (SIGINT)",
+    "SIGSEGV": "killed by SIGSEGV (a crash in native code)",
+    "SIGABRT": "killed by SIGABRT (an abort in native code)",
+    "SIGBUS": "killed by SIGBUS (shared memory or a mapped file ran out?)",
+}
+
+
+class Unobserved(NamedTuple):
+    what: str
+    because: str
+
+
+def signature_title(id: str) -> str:
+    return SIGNATURES[id].title if id in SIGNATURES else id.replace("-", " ")
+
+
+def cause_title(id: str) -> str:
+    return CAUSES[id].title if id in CAUSES else id.replace("-", " ")
+
+
+def place(finding: Finding) -> str:
+    """`blocks.3.mlp and 4 more`, empty for a finding of the run itself."""
+    if not finding.sites or finding.sites[0] == "run":
+        return ""
+    more = len(finding.sites) - 1
+    return finding.sites[0] + (f" and {count(more)} more" if more else "")
+
+
+def titled(finding: Finding) -> str:
+    """`Activations explode, in blocks.3.mlp and 4 more`."""
+    return ", in ".join(filter(None, (signature_title(finding.signature), place(finding))))
+
+
+def running(title: str) -> str:
+    """A title in the middle of a sentence: `The loss jumps` as `the loss jumps`."""
+    first, _, rest = title.partition(" ")
+    return f"{first.lower()} {rest}" if first in ("The", "A", "An", "No") else title
+
+
+def span(finding: Finding) -> str:
+    """`steps 412 to 430, worst at 428`."""
+    if finding.last_step <= finding.onset_step:
+        return f"step {count(finding.onset_step)}"
+    worst = f", worst at {count(finding.peak_step)}" if finding.peak_step > finding.onset_step else ""
+    return f"steps {count(finding.onset_step)} to {count(finding.last_step)}{worst}"
+
+
+def measure(finding: Finding) -> str:
+    """`12.3 against a threshold of 4`, empty where the finding has no value."""
+    if finding.value is None:
+        return ""
+    limit = "" if finding.threshold is None else f" against a threshold of {number(finding.threshold)}"
+    return number(finding.value) + limit
+
+
+def cause_line(cause: CauseRanked) -> str:
+    """`The learning rate is too high (83 %): the update ratio passed 1e-2 …`."""
+    return f"{cause_title(cause.id)} ({percent(cause.confidence)}): {cause.because}"
+
+
+def verdict_sentence(run: Run, diagnosis: Diagnosis) -> str:
+    """The one sentence that a hurried reader needs."""
+    word = VERDICT_WORDS.get(diagnosis.verdict, diagnosis.verdict)
+    if steps_of(run, diagnosis) == 0:
+        return f"{ending(run, diagnosis) or 'No training step was recorded'}."
+    ended = ending(run, diagnosis)
+    worst = diagnosis.incidents[0].severity if diagnosis.incidents else Severity.info
+    if diagnosis.verdict == "failed" and ended and worst < Severity.critical:
+        return f"{word}: {ended}; {before_the_end(diagnosis)}."
+    if worst > Severity.info:
+        cause = diagnosis.incidents[0].cause
+        likely = f"; likely cause: {running(cause_title(cause.id))}" if cause else ""
+        return f"{word}: {_root_since(diagnosis)}{likely}."
+    return f"{word}: no instability in {count(steps_of(run, diagnosis), 'step')}."
+
+
+def _root_since(diagnosis: Diagnosis) -> str:
+    root = diagnosis.findings[diagnosis.incidents[0].root]
+    return f"{running(titled(root))}, since step {count(root.onset_step)}"
+
+
+def ending(run: Run, diagnosis: Diagnosis) -> str | None:
+    """How the target ended where it did not end well: `the target was killed by … after step 412`."""
+    signal = diagnosis.run.get("signal") or run.info.signal
+    status = diagnosis.run.get("exit_status", run.info.exit_status)
+    steps = steps_of(run, diagnosis)
+    at = f" after step {count(steps - 1)}" if steps else " before its first recorded step"
+    if signal:
+        return f"the target was {SIGNALS.get(str(signal), f'killed by {signal}')}{at}"
+    raised = next(run.events_of("exception"), None)
+    if raised is not None and status != 0:
+        message = " ".join(str(raised.data.get("message", "")).split())
+        told = f"{raised.data.get('type', 'an exception')}: {message}" if message else raised.data.get("type")
+        return f"the target ended with {told}{at}"
+    return f"the target ended with exit status {status}{at}" if status else None
+
+
+def before_the_end(diagnosis: Diagnosis) -> str:
+    """What was abnormal before a crash: `before that: the loss jumps, since step 402`."""
+    if not diagnosis.incidents or diagnosis.incidents[0].severity is Severity.info:
+        return "nothing abnormal before that"
+    return f"before that: {_root_since(diagnosis)}"
+
+
+def steps_of(run: Run, diagnosis: Diagnosis) -> int:
+    return int(diagnosis.run.get("steps") or run.steps)
+
+
+def run_facts(run: Run, diagnosis: Diagnosis) -> list[str]:
+    """Steps, duration, processes, overhead: those that are known."""
+    block = diagnosis.run
+    facts = [count(steps_of(run, diagnosis), "step")]
+    if block.get("duration_s") is not None:
+        facts.append(duration(float(block["duration_s"])))
+    facts.append(count(run.info.processes, "process", "processes"))
+    if block.get("overhead_percent") is not None:
+        facts.append(f"overhead {float(block['overhead_percent']):.1f} %")
+    return facts
+
+
+def loss_facts(run: Run) -> str:
+    """`10.82 to 4.31, lowest 2.9 at step 1,390`; why not where there is no such loss."""
+    loss = loss_curve(run)
+    if not len(loss.steps):
+        return "no loss was recorded"
+    finite = loss.finite
+    if not len(finite):
+        return "not a finite number at any step"
+    best = int(loss.steps[(loss.values == finite.min()).argmax()])
+    ends = f"{number(finite[0])} to {number(loss.values[-1])}"
+    return f"{ends}, lowest {number(finite.min())} at step {count(best)}"
+
+
+def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:
+    return [diagnosis.findings[i] for i in incident.findings if i != incident.root]
+
+
+def others(diagnosis: Diagnosis) -> list[Finding]:
+    """The findings that belong to no incident."""
+    told = {i for incident in diagnosis.incidents for i in (incident.root, *incident.findings)}
+    return [finding for i, finding in enumerate(diagnosis.findings) if i not in told]
+
+
+def first_evidence(finding: Finding) -> Evidence | None:
+    return finding.evidence[0] if finding.evidence else None
+
+
+def unobserved(run: Run) -> list[Unobserved]:
+    """What the recorder could not see, once each, in the order in which it said so."""
+    told = [Unobserved(_text(e.data, "what"), _text(e.data, "because")) for e in run.events_of("coverage")]
+    told += [
+        Unobserved(f"probe {_text(e.data, 'probe')}", f"switched off: {_text(e.data, 'error')}")
+        for e in run.events_of("recorder-error")
+    ]
+    return list(dict.fromkeys(told))
+
+
+def _text(data: Any, key: str) -> str:
+    return " ".join(str(data.get(key, "")).split())
+
+
+def next_commands(run: Run, diagnosis: Diagnosis) -> list[str]:
+    """What to type next: the report of this run, and what its first incident means."""
+    path = diagnosis.run.get("path") or run.path
+    report = f"stabdiag report {shlex.quote(str(path))}" if path else "stabdiag report"
+    roots = [diagnosis.findings[incident.root].signature for incident in diagnosis.incidents[:1]]
+    return [report, *(f"stabdiag explain {signature}" for signature in roots)]

@@ -1,0 +1,93 @@
+"""Layer x step maps of every series with several sites, one byte a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabdiag.core.run import Run
+from stabdiag.core.site import Site
+from stabdiag.render.downsample import spans_decades
+
+COLUMNS = 600
+CELLS = 2_000_000
+UNMEASURED, BROKEN = 0, 255
+LOWEST, HIGHEST = 1, 254
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """`cells` is [rows, columns] of uint8 in forward order: 0 is not measured, 255 not finite, else an
+    index into `values`, the mean of what the level stands for. `steps` are the first steps of the columns."""
+
+    series: str
+    sites: tuple[Site, ...]
+    steps: NDArray[np.int64]
+    cells: NDArray[np.uint8]
+    values: NDArray[np.float64]
+    log: bool
+
+
+def heat_maps(run: Run) -> list[HeatMap]:
+    """One a series in which anything was measured, in the order of `run.series`; about CELLS in all."""
+    named = [name for name in run.series if _drawable(run, name)]
+    rows = sum(len(run.table(name).sites) for name in named)
+    columns = min(COLUMNS, max(CELLS // max(rows, 1), 20))
+    return [heat_map(run, name, columns) for name in named]
+
+
+def _drawable(run: Run, series: str) -> bool:
+    kind, _, statistic = series.partition(".")
+    if kind in ("run", "batch"):
+        return False
+    values = run.table(series).values
+    return bool((values > 0).any()) if statistic == "nonfinite" else bool(np.isfinite(values).any())
+
+
+def heat_map(run: Run, series: str, columns: int = COLUMNS) -> HeatMap:
+    """Each cell holds the value farthest from zero of its steps, or that one was not finite."""
+    table = run.table(series)
+    order = sorted(range(len(table.sites)), key=lambda i: (table.sites[i].order < 0, table.sites[i].order, i))
+    values = table.values[:, order].astype(np.float64)
+    broken = np.isinf(values)
+    flag = f"{series.partition('.')[0]}.nonfinite"
+    if flag in run and flag != series:
+        broken |= np.isnan(values) & (run.table(flag).values[:, order] > 0)
+    recorded = np.flatnonzero((np.isfinite(values) | broken).any(axis=1))
+    starts = np.unique(np.linspace(0, len(recorded), min(columns, len(recorded)), endpoint=False).astype(int))
+    measured, broken = np.where(broken, np.nan, values)[recorded], broken[recorded]
+    high, low = np.fmax.reduceat(measured, starts), np.fmin.reduceat(measured, starts)
+    extreme = np.where(np.abs(low) > np.abs(high), low, high)
+    levels, means, log = _quantised(extreme)
+    levels[np.logical_or.reduceat(broken, starts)] = BROKEN
+    sites = tuple(table.sites[i] for i in order)
+    steps = table.steps[recorded][starts]
+    return HeatMap(series, sites, steps, np.ascontiguousarray(levels.T), means, log)
+
+
+def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64], bool]:
+    """Levels of `values`, the mean value of each of the 256, and whether they are spaced by logarithm.
+
+    Zero has the lowest level to itself on a logarithmic scale; on a linear one the outermost 0.5 % share
+    the end levels, so that one spike does not flatten the rest.
+    """
+    finite = np.isfinite(values)
+    positive = values[finite & (values > 0)]
+    log = spans_decades(positive) and bool((values[finite] >= 0).all())
+    if log:
+        with np.errstate(divide="ignore"):
+            heights = np.log(values)
+        low, high, first = np.log(positive.min()), np.log(positive.max()), LOWEST + 1
+    else:
+        heights, first = values, LOWEST
+        low, high = np.quantile(values[finite], [0.005, 0.995]) if finite.any() else (0.0, 0.0)
+    share = (np.clip(heights, low, high) - low) / (high - low) if high > low else np.zeros_like(values)
+    levels = np.zeros(values.shape, np.uint8)
+    levels[finite] = first + np.round(share[finite] * (HIGHEST - first))
+    if log:
+        levels[finite & (values == 0)] = LOWEST
+    counts = np.bincount(levels[finite], minlength=256)
+    sums = np.bincount(levels[finite], weights=values[finite], minlength=256)
+    return levels, np.divide(sums, counts, out=np.full(256, np.nan), where=counts > 0), log

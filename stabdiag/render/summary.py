@@ -1,0 +1,55 @@
+"""The closing lines of `stabdiag run`."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.run import Run
+from stabdiag.render import describe
+from stabdiag.render.curve import loss_curve
+from stabdiag.render.numbers import count, size
+from stabdiag.render.sparkline import sparkline
+from stabdiag.render.terminal import speakable
+
+WORST = 3
+
+
+def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: str = "utf-8") -> list[str]:
+    """At most eight lines of at most `width` characters (a path may be longer), without a prefix."""
+    lines = []
+    ended = describe.ending(run, diagnosis)
+    if ended:
+        lines.append(f"{ended}; before that:" if diagnosis.incidents else ended)
+    incidents = diagnosis.incidents
+    for incident in incidents[:WORST]:
+        root = diagnosis.findings[incident.root]
+        severity = str(incident.severity).upper()
+        since = f"{root.signature} since step {count(incident.onset_step)}"
+        place = f" at {', '.join(root.sites)}" if root.sites and root.sites[0] != "run" else ""
+        lines.append(f"{severity:8} {since}{place}")
+    if len(incidents) > WORST:
+        lines.append(f"and {len(incidents) - WORST} more")
+    elif not incidents and describe.steps_of(run, diagnosis):
+        lines.append("nothing abnormal before that" if ended else "nothing abnormal was seen")
+    unseen = [item.what for item in describe.unobserved(run)] + list(run.notes)
+    if unseen:
+        lines.append(f"not observed: {', '.join(unseen)}")
+    told = [textwrap.shorten(speakable(line, encoding), width, placeholder=" ...") for line in lines]
+    following = speakable(f"next: {'   '.join(describe.next_commands(run, diagnosis))}", encoding)
+    return [_first(run, diagnosis, width, encoding), *told, following]
+
+
+def _first(run: Run, diagnosis: Diagnosis, width: int, encoding: str) -> str:
+    facts = describe.run_facts(run, diagnosis)
+    stored = size_on_disk(run.path)
+    told = ", ".join([*facts, size(stored)] if stored else facts)
+    plain = speakable("▁×", encoding) != "▁×"
+    drawn = sparkline(loss_curve(run), max(min(width - len(told) - 8, 24), 1), ascii_only=plain)
+    return f"{told}   loss {drawn}" if drawn else told
+
+
+def size_on_disk(path: Path | None) -> int:
+    """Bytes of the files of a run directory, 0 where there is none."""
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path else 0

@@ -1,0 +1,151 @@
+// Charts: drawn by plotly when they come near the view, in the colours of the page's theme.
+"use strict";
+const data = JSON.parse(byId("data").textContent);
+const style = getComputedStyle(document.documentElement);
+const colour = name => style.getPropertyValue(name).trim();
+const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+const bytesOf = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+const inflated = text =>
+  new Response(new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+const unpacked = array => {
+  const buffer = bytesOf(array.bdata).buffer;
+  return array.dtype === "i4" ? new Int32Array(buffer) : new Float32Array(buffer);
+};
+
+let loading;
+function plotly() {
+  loading ??= (async () => {
+    const packed = byId("plotly");
+    if (packed) {
+      const script = document.createElement("script");
+      script.textContent = new TextDecoder().decode(await inflated(packed.textContent));
+      document.head.append(script);
+    } else if (document.readyState === "loading") {
+      await new Promise(done => addEventListener("DOMContentLoaded", done));
+    }
+    return window.Plotly;
+  })();
+  return loading;
+}
+
+// A specification names its colours by the page's variables, `--series-0`.
+function themed(part) {
+  if (typeof part === "string") return part.startsWith("--") ? colour(part) : part;
+  if (Array.isArray(part)) return part.map(themed);
+  if (part === null || typeof part !== "object" || ArrayBuffer.isView(part)) return part;
+  return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, themed(value)]));
+}
+
+function laidOut(layout) {
+  const axis = { gridcolor: "--rule", linecolor: "--rule", zeroline: false, automargin: true, tickformat: "~g" };
+  const own = Object.fromEntries(Object.entries(layout).filter(([key]) => /^[xy]axis/.test(key)));
+  for (const key in own) own[key] = { ...axis, ...own[key] };
+  own.xaxis.tickformat = ",";
+  return {
+    font: { family: "system-ui, sans-serif", size: 12, color: "--muted" },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, hovermode: "x unified",
+    hoverlabel: { bgcolor: "--card", bordercolor: "--rule", font: { color: "--ink", size: 12 } },
+    margin: { l: 56, r: 12, t: 28, b: 40 }, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
+    ...layout, ...own,
+  };
+}
+
+const drawn = new Map();  // figure -> what makes its specification
+async function draw(figure, specify) {
+  const library = await plotly();
+  let inner = figure.querySelector(".inner");
+  if (!inner) {
+    inner = document.createElement("div");
+    inner.className = "inner";
+    figure.append(inner);
+  }
+  drawn.set(figure, specify);
+  const spec = specify();
+  figure.classList.add("drawn");
+  await library.react(inner, themed(spec.data), themed(laidOut(spec.layout)), { displayModeBar: false, responsive: true });
+  return inner;
+}
+
+const near = new IntersectionObserver(entries => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    near.unobserve(target);
+    if (target.id === "heat") drawHeat();
+    else draw(target, () => data.charts[target.dataset.chart]);
+  }
+}, { rootMargin: "500px" });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((specify, figure) => draw(figure, specify)));
+document.querySelectorAll(".plot[data-chart]").forEach(figure => near.observe(figure));
+
+const short = value => value === 0 ? "0" : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toPrecision(4);
+const shorter = (name, most) => name.length > most ? "…" + name.slice(1 - most) : name;
+let cells;
+
+// Cells are one byte each: 0 not measured, 255 not finite, else the index of a value.
+function heatSpec(map) {
+  const rows = data.heat.rows[map.series.split(".")[0]];
+  const values = unpacked(map.values), steps = unpacked(map.steps), width = map.columns;
+  const levels = rows.map((_, i) => Array.from(cells.subarray(map.start + i * width, map.start + (i + 1) * width)));
+  const names = rows.map(([name]) => escaped(name));
+  const told = (level, row, column) =>
+    level === 0 ? "" : `${names[row]}<br>step ${steps[column]}: ${level === 255 ? "not finite" : short(values[level])}`;
+  const text = levels.map((line, row) => line.map((level, column) => told(level, row, column)));
+  const measured = [...values.keys()].filter(level => !isNaN(values[level]));
+  const ticks = [0, .25, .5, .75, 1].map(share => measured[Math.round(share * (measured.length - 1))]);
+  const narrow = innerWidth < 700, every = Math.ceil(rows.length / 70);
+  const labelled = rows.map((_, i) => i).filter(i => i % every === 0);
+  const trace = { type: "heatmap", x: steps, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: false };
+  return {
+    data: [
+      { ...trace, z: levels.map(line => line.map(level => level % 255 || null)), zmin: 1, zmax: 254,
+        colorscale: [0, 1, 2, 3, 4, 5].map(i => [i / 5, `--heat-${i}`]), showscale: !narrow,
+        colorbar: { tickvals: ticks, ticktext: ticks.map(level => short(values[level])), thickness: 10, outlinewidth: 0 } },
+      { ...trace, z: levels.map(line => line.map(level => level === 255 ? 1 : null)), showscale: false,
+        colorscale: [[0, "--broken"], [1, "--broken"]] },
+    ],
+    layout: {
+      height: Math.min(Math.max(rows.length * 13, 160), 900) + 70, hovermode: "closest", margin: { l: 40, r: 8, t: 10, b: 40 },
+      xaxis: { title: { text: "step" }, showgrid: false },
+      yaxis: { autorange: "reversed", showgrid: false, ticks: "", tickvals: labelled, tickfont: { size: 10 },
+        ticktext: labelled.map(i => escaped(shorter(rows[i][0], narrow ? 12 : 32))) },
+      shapes: data.heat.onsets.map(step => ({ type: "line", x0: step, x1: step, y0: 0, y1: 1, yref: "y domain",
+        line: { color: "--ink", width: 1, dash: "dot" } })),
+    },
+  };
+}
+
+async function drawHeat() {
+  if (!cells) {
+    cells = new Uint8Array(await inflated(byId("cells").textContent));
+    let start = 0;
+    for (const map of data.heat.maps) {
+      map.start = start;
+      start += map.columns * data.heat.rows[map.series.split(".")[0]].length;
+    }
+  }
+  const map = data.heat.maps[byId("heat-series").value];
+  const inner = await draw(byId("heat"), () => heatSpec(map));
+  inner.dataset.series = map.series;
+  inner.removeAllListeners("plotly_click");
+  inner.on("plotly_click", ({ points }) => {
+    const slug = data.heat.rows[map.series.split(".")[0]][points[0].y][1];
+    if (slug) go("layer-" + slug);
+  });
+}
+
+const chooser = byId("heat-series");
+if (chooser) {
+  for (const [i, { series }] of data.heat.maps.entries()) {
+    const kind = series.split(".")[0];
+    let group = chooser.querySelector(`optgroup[label="${kind}"]`);
+    if (!group) {
+      group = document.createElement("optgroup");
+      group.label = kind;
+      chooser.append(group);
+    }
+    group.append(new Option(series, i, false, series === data.heat.first));
+  }
+  chooser.addEventListener("change", drawHeat);
+  near.observe(byId("heat"));
+}

@@ -1,0 +1,1 @@
+"""The run directory: made, written, read, and followed while it grows."""

@@ -1,0 +1,32 @@
+"""events.jsonl: what happened once, one line each, shared by all processes of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stabdiag.core.event import Event
+from stabdiag.store.jsonl import JsonLines, append_lines
+
+NAME = "events.jsonl"
+
+
+class EventLog:
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / NAME
+
+    def append(self, event: Event) -> None:
+        """One line, one write. Raises OSError."""
+        append_lines(self._path, [event.to_json()])
+
+
+def read_events(run_dir: Path) -> JsonLines[Event]:
+    """Nothing is read before its first `refresh`."""
+    return JsonLines(run_dir / NAME, _event)
+
+
+def _event(record: dict[str, Any]) -> Event:
+    event = Event.from_json(record)
+    if not isinstance(event.step, int | None):
+        raise TypeError("a step is a whole number")
+    return event

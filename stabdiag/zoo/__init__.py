@@ -1,0 +1,1 @@
+"""Named faults of known truth, planted in the reference trainer."""

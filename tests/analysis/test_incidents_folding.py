@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from stabdiag.analysis.catalogue import SIGNATURES, Signature
+from stabdiag.analysis.incidents import fold, slack
+from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.synthetic import run_of
+
+EXPLAINS = {
+    "rate": ("growth",),
+    "growth": ("dead",),
+    "dead": ("loss",),
+    "loss": (),
+    "cut": (),
+    "echo": ("growth",),
+}
+
+
+@pytest.fixture(autouse=True)
+def catalogue(monkeypatch):
+    """rate -> growth -> dead -> loss; cut explains nothing; growth and echo explain each other."""
+    explains = {**EXPLAINS, "growth": ("dead", "echo")}
+    entries = {id: Signature(id, id, (), explains[id], (), lambda run: ()) for id in explains}
+    monkeypatch.setattr(SIGNATURES, "_entries", entries)
+    monkeypatch.setattr(SIGNATURES, "_loaded", True)
+
+
+def found(signature, onset, site="run", severity=Severity.warning, series=None):
+    evidence = (Evidence(series),) if series else ()
+    return Finding(
+        severity, 1.0, (site,), onset, onset, onset, "it did", evidence=evidence, signature=signature
+    )
+
+
+def deep_run(every=1):
+    steps = np.arange(0, 100, every)
+    shape = (len(steps), 3)
+    return run_of(
+        {"output.rms": np.ones(shape), "grad.norm": np.ones(shape)}, steps={"output": steps, "grad": steps}
+    )
+
+
+def names(findings, incident):
+    return [findings[i].signature for i in incident.findings]
+
+
+def test_a_chain_folds_under_its_first_link_even_where_a_link_was_not_found():
+    findings, incidents = fold(deep_run(), [found("loss", 30), found("rate", 10), found("growth", 12)])
+    assert len(incidents) == 1
+    assert names(findings, incidents[0]) == ["rate", "growth", "loss"]
+    assert findings[incidents[0].root].signature == "rate"
+    assert incidents[0].onset_step == 10
+
+
+def test_two_independent_faults_stay_two_incidents_and_the_worse_comes_first():
+    findings, incidents = fold(deep_run(), [found("cut", 0), found("rate", 50, severity=Severity.critical)])
+    assert [names(findings, i) for i in incidents] == [["rate"], ["cut"]]
+
+
+def test_an_effect_that_began_before_its_cause_is_not_folded():
+    _, incidents = fold(deep_run(), [found("rate", 50), found("loss", 10)])
+    assert len(incidents) == 2
+
+
+@pytest.mark.parametrize(("every", "onset", "count"), [(1, 12, 1), (1, 13, 2), (10, 30, 1), (10, 31, 2)])
+def test_onsets_may_seem_swapped_by_twice_the_recording_interval(every, onset, count):
+    run = deep_run(every)
+    assert slack(run) == 2 * every
+    _, incidents = fold(run, [found("rate", onset), found("loss", 10)])
+    assert len(incidents) == count
+
+
+def test_the_severity_is_the_highest_of_the_folded_and_the_root_stays_the_root():
+    findings, (incident,) = fold(deep_run(), [found("rate", 1), found("loss", 5, severity=Severity.critical)])
+    assert incident.severity is Severity.critical
+    assert findings[incident.root].signature == "rate"
+
+
+def test_of_two_roots_the_earlier_takes_the_effect():
+    findings, incidents = fold(deep_run(), [found("rate", 8, "b"), found("rate", 5, "a"), found("loss", 20)])
+    assert [(findings[i.root].sites, names(findings, i)) for i in incidents] == [
+        (("a",), ["rate", "loss"]),
+        (("b",), ["rate"]),
+    ]
+
+
+def test_equal_onsets_are_broken_by_place_the_earlier_layer_for_outputs():
+    pair = [found("rate", 5, f"layers.{i}", series="output.rms") for i in (2, 1)]
+    findings, incidents = fold(deep_run(), [*pair, found("loss", 9)])
+    assert findings[incidents[0].root].sites == ("layers.1",)
+    assert names(findings, incidents[0]) == ["rate", "loss"]
+
+
+def test_equal_onsets_are_broken_by_place_the_later_layer_for_gradients():
+    pair = [found("rate", 5, f"layers.{i}", series="grad.norm") for i in (1, 2)]
+    findings, incidents = fold(deep_run(), [*pair, found("loss", 9)])
+    assert findings[incidents[0].root].sites == ("layers.2",)
+
+
+def test_equal_places_are_broken_by_severity():
+    pair = [found("echo", 5), found("growth", 5, severity=Severity.critical)]
+    findings, (incident,) = fold(deep_run(), pair)
+    assert findings[incident.root].signature == "growth"
+
+
+def test_signatures_that_explain_each_other_fold_under_the_earlier_one():
+    findings, (incident,) = fold(deep_run(), [found("growth", 6), found("echo", 5)])
+    assert findings[incident.root].signature == "echo"
+
+
+def test_every_finding_is_in_exactly_one_incident_whatever_the_order():
+    rng = np.random.default_rng(0)
+    signatures = list(EXPLAINS)
+    many = [
+        found(str(rng.choice(signatures)), int(rng.integers(0, 60)), f"layers.{i % 3}") for i in range(40)
+    ]
+    reference, reference_incidents = fold(deep_run(), many)
+    covered = sorted(i for incident in reference_incidents for i in incident.findings)
+    assert covered == list(range(40))
+    shuffled = [many[i] for i in rng.permutation(40)]
+    again, again_incidents = fold(deep_run(), shuffled)
+
+    def outline(findings, incidents):
+        return sorted(
+            (findings[i.root].signature, findings[i.root].onset_step, sorted(names(findings, i)))
+            for i in incidents
+        )
+
+    assert outline(again, again_incidents) == outline(reference, reference_incidents)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+
+def test_a_healthy_run_passes_in_silence(stabdiag, record, falling):
+    record("healthy", falling)
+    done = stabdiag("check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_lost_run_fails_with_a_line_a_finding(stabdiag, record, diverging):
+    done = stabdiag("check", str(record("lost", diverging)))
+    assert done.returncode == 1
+    assert done.stdout.startswith("critical loss-divergence")
+
+
+def test_what_is_ignored_or_not_selected_does_not_fail(stabdiag, record, diverging):
+    record("lost", diverging)
+    assert stabdiag("check", "--ignore", "loss-divergence", "--ignore", "loss-plateau@r*").returncode == 0
+    assert stabdiag("check", "--select", "loss-spike").returncode == 0
+    assert stabdiag("check", "--select", "loss-divergence").returncode == 1
+
+
+def test_a_threshold_changes_the_outcome(stabdiag, record, diverging):
+    record("lost", diverging)
+    words = ("check", "--select", "loss-divergence")
+    assert stabdiag(*words).returncode == 1
+    assert stabdiag(*words, "--set", "loss-divergence.rise=1000").returncode == 0
+
+
+def test_a_baseline_hides_what_it_already_had(stabdiag, record, falling, diverging):
+    record("before", diverging)
+    record("healthy", falling)
+    record("after", diverging)
+    assert stabdiag("check", "--baseline", "stabdiag-runs/before").returncode == 0
+    assert stabdiag("check", "--baseline", "stabdiag-runs/healthy").returncode == 1
+
+
+def test_a_crash_without_a_finding_is_not_clean(stabdiag, record, falling):
+    record("killed", falling, exit_status=None, signal="SIGKILL")
+    done = stabdiag("check")
+    assert (done.returncode, done.stdout) == (1, "critical the run was killed by SIGKILL\n")
+    assert stabdiag("check", "--select", "loss-spike").returncode == 0
+
+
+def test_a_run_without_a_step_cannot_be_checked(stabdiag, record, falling):
+    record("empty", falling[:0])
+    done = stabdiag("check")
+    assert done.returncode == 2
+    assert "holds no recorded step" in done.stderr
+
+
+def test_findings_are_the_same_only_at_a_common_place():
+    from stabdiag.cli.check import same_place
+    from stabdiag.core.finding import Finding, Severity
+
+    def at(signature, *sites):
+        return Finding(Severity.warning, 1.0, sites, 0, 0, 0, "", signature=signature)
+
+    assert same_place(at("a", "x", "y"), at("a", "y", "z"))
+    assert same_place(at("a"), at("a"))
+    assert not same_place(at("a", "x"), at("a", "y"))
+    assert not same_place(at("a", "x"), at("b", "x"))
