@@ -33,7 +33,7 @@ def test_the_commands_of_the_console_blocks_succeed(tmp_path):
             command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert done.stdout.strip(), command
+        assert done.stdout.strip() or " check " in command, command
 
 
 def test_the_python_block_runs_as_it_stands(tmp_path, monkeypatch):

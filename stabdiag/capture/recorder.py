@@ -245,7 +245,12 @@ class Recorder:
         pending, self._pending = self._pending, None
         if pending is None or os.getpid() != self._pid:
             return
-        step, now, skipped, copy, harvests = pending
+        with np.errstate(all="ignore"):  # non-finite numbers are the point; numpy must not warn of them
+            self._write_row(*pending)
+
+    def _write_row(
+        self, step: int, now: float, skipped: bool, copy: HostCopy, harvests: dict[str, Harvest]
+    ) -> None:
         arrays = copy.arrays()
         scale = float(arrays.get("run/scale", 1.0)) or 1.0
         rows: list[Row] = []

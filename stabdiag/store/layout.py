@@ -42,8 +42,13 @@ class RowLayout:
         numbers = pa.list_(pa.float32(), len(self.sites))
         if schema.types != [pa.int64(), pa.float64(), *(numbers for _ in self.statistics)]:
             raise ValueError("the columns do not agree with the sites")
-        zeros = pa.array([[0.0] * len(self.sites)], numbers)
-        columns = [pa.array([0], pa.int64()), pa.array([0.0]), *(zeros for _ in self.statistics)]
+        # From buffers: pa.array(list) would import pandas, to see whether the list is one of its own.
+        zero = pa.py_buffer(bytes(4 * max(len(self.sites), 2)))
+        leaf = pa.Array.from_buffers(pa.float32(), len(self.sites), [None, zero])
+        # Not by from_arrays, which divides by the number of sites and takes the process down where it is 0.
+        zeros = pa.Array.from_buffers(numbers, 1, [None], children=[leaf])
+        head = [pa.Array.from_buffers(kind, 1, [None, zero]) for kind in schema.types[:2]]
+        columns = [*head, *(zeros for _ in self.statistics)]
         form = pa.record_batch(columns, schema=schema).serialize()
         decoded = pa.ipc.read_record_batch(form, schema).columns
         leaves = [*decoded[:2], *(column.values for column in decoded[2:])]

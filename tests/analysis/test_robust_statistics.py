@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -123,7 +125,7 @@ def test_episodes_are_the_flagged_positions_joined_over_short_gaps(flags, gap):
     for e in found:
         assert flags[e.first]
         assert flags[e.last]
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         assert other.first - one.last - 1 > gap
         assert not any(flags[one.last + 1 : other.first])
 

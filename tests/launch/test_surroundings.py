@@ -118,3 +118,16 @@ def test_a_sitecustomize_that_fails_fails_as_it_would_alone(workshop):
     assert "RuntimeError: mine" in alone.stderr
     recorded = workshop.run("--quiet", "-c", "pass", PYTHONPATH=folder)
     assert recorded.stderr == 2 * alone.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_program_ignores_and_blocks_the_signals_that_it_would_alone(workshop):
+    words = ("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+
+    def standard_signals(text):
+        # Above 31 lie signals of the C library's own, which posix_spawn sets as it likes.
+        return [int(line.split()[1], 16) & (2**31 - 1) for line in text.splitlines()]
+
+    alone = standard_signals(workshop.plain(*words).stdout)
+    assert len(alone) == 2
+    assert standard_signals(workshop.run(*words).stdout) == alone

@@ -25,7 +25,7 @@ FEW = 8
     "dead-units",
     title="Units that never answer",
     needs=("grad.norm",),
-    explains=("vanishing-gradient", "loss-plateau", "update-ratio-low"),
+    explains=("vanishing-gradient", "unreachable-parameters", "loss-plateau", "update-ratio-low"),
     causes=(
         "dying-relu",
         "learning-rate-too-high",

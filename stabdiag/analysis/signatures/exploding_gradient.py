@@ -47,7 +47,7 @@ def exploding_gradient(
     """What it means: the gradient is so large that a step throws the weights far off; clipping hides
     it, but then the direction of a few elements decides.
 
-    How it is detected: the norm over all parameters is `factor` times the median of its last 64 usual
+    How it is detected: the norm over all parameters is `factor` times the median of its last 256 usual
     values for 3 steps or more, or `extreme` times once (early on: times its first values). Or at the
     first steps norm(gradient) x norm(weight) of a tensor is more than `sensitivity` times the loss: the
     loss is then as curved as a polynomial of that degree, as in a recurrence that multiplies. Or the
@@ -72,8 +72,8 @@ def exploding_gradient(
     if not len(norms):
         raise NotEvaluable("no gradient norm was recorded")
     logs = np.log10(norms)
-    usual = _usual(logs, float(np.log10(factor)))
-    jumps = np.nan_to_num(logs - usual)
+    usual, allowed = _usual(logs, float(np.log10(factor)))
+    jumps = np.nan_to_num(logs - usual - allowed)
     found = [
         e
         for e in episodes(jumps > np.log10(factor), jumps)
@@ -87,11 +87,12 @@ def exploding_gradient(
         yield deep
 
 
-def _usual(logs: Doubles, jump: float) -> Doubles:
-    """log10 of the usual norm before each step; the median of the first 3 until enough are known, in
-    which transients are allowed ten times more."""
-    before = baseline(logs, z=MANY, window=64, least=24, floor=jump / MANY).center
-    return np.where(np.isnan(before), np.median(logs[:3]) + 1.0, before)
+def _usual(logs: Doubles, jump: float) -> tuple[Doubles, Doubles]:
+    """log10 of the usual norm before each step, and what is allowed beside: while too few are known
+    the first 3 are the usual ones, and transients are allowed ten times more."""
+    center = baseline(logs, z=MANY, window=256, least=24, floor=jump / MANY).center
+    unknown = np.isnan(center)
+    return np.where(unknown, np.median(logs[:3]), center), unknown.astype(np.float64)
 
 
 def _grown(

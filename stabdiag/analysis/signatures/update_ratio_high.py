@@ -11,7 +11,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
-from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.losscurve import harmed, loss_curve
 from stabdiag.analysis.step_size import schedule
 from stabdiag.analysis.updates import updates
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -54,10 +54,11 @@ def update_ratio_high(
     How it is detected: norm(change of a step) / norm(weight), the median over the weight matrices, is
     above `high` at `records` records in a row, or above `extreme` at one. Vectors and matrices that
     began at zero are left out. It fires at the step itself, before the loss shows it. It is critical
-    where the loss suffers.
+    where the loss suffers. Within the first 20 steps alone, below `extreme`, and with a loss that does
+    not rise above its start by a tenth, it is info: the optimizer finds its scale.
 
     Look-alikes: Adam's first step without warm-up is the learning rate itself, 0.15 of the weight in a
-    healthy small transformer. Small models run at ten times the 1e-3 of the rule of thumb. After a
+    healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models run at ten times the 1e-3 of the rule of thumb. After a
     blow-up the ratio looks normal again, because the weights have become huge.
 
     Fixes: lower the learning rate by the factor by which the ratio is too high, and warm it up; where
@@ -83,10 +84,11 @@ def update_ratio_high(
     sites = telling(taken.names, np.nanmax(taken.ratio[start : start + count], axis=0))
     bad = harmed(run)
     step = int(taken.steps[peak])
+    settling = taken.steps[above[-1]] < 20 and middle[peak] <= extreme and not _loss_rises(run)
     facts = {"update_ratio": float(middle[peak]), "healthy_ratio": HEALTHY, "harmed": float(bad)}
     rate = schedule(run).at(step)
     yield Finding(
-        severity=Severity.critical if bad else Severity.warning,
+        severity=Severity.critical if bad else Severity.info if settling else Severity.warning,
         confidence=0.9 if bad or middle[peak] > extreme else 0.7,
         sites=sites,
         onset_step=int(taken.steps[start]),
@@ -100,6 +102,18 @@ def update_ratio_high(
         evidence=(Evidence("update.ratio", sites, threshold=high, band=(1e-3, 0.03), log=True),),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _loss_rises(run: Run) -> bool:
+    """Whether the loss of the first 50 steps exceeds the first one by a tenth, and by noise."""
+    if "run.loss" not in run:
+        return True
+    try:
+        curve = loss_curve(run)
+    except NotEvaluable:
+        return True
+    highest = float(np.max(np.nan_to_num(curve.values[:50], nan=np.inf)))
+    return highest - curve.start > max(0.1 * abs(curve.start), 3.0 * curve.scatter)
 
 
 def _run(ratio: np.ndarray) -> Run:
@@ -124,6 +138,15 @@ def _jump_of_the_learning_rate(rng: np.random.Generator) -> Run:
 def _first_step_of_adam(rng: np.random.Generator) -> Run:
     falling = 0.01 + 0.16 * np.exp(-np.arange(40) / 1.5)
     return _run(falling[:, None] * np.exp(0.1 * rng.standard_normal((40, 5))))
+
+
+@update_ratio_high.quiet_on
+def _optimizer_finds_its_scale(rng: np.random.Generator) -> Run:
+    ratio = (0.01 + 0.27 * np.exp(-np.arange(40) / 4))[:, None] * np.exp(0.1 * rng.standard_normal((40, 5)))
+    falling = 2.0 + 2.0 * np.exp(-np.arange(400) / 40) + 0.02 * rng.standard_normal(400)
+    steps = np.r_[0:5, 10:360:10]
+    series = {"update.ratio": ratio, "run.loss": falling}
+    return run_of(series, sites={"update": weights("update", 5)}, steps={"update": steps})
 
 
 @update_ratio_high.quiet_on

@@ -18,10 +18,10 @@ AT = 100
     causes=["hardware-corruption"],
     site="blocks.1*",
     step=AT,
-    steps=150,
+    steps=125,
 )
 def plant(options: Options, batches: Batches) -> Planted:
-    """At step 100 one row of a weight in block 1 is multiplied by a thousand, as a flipped bit would do."""
+    """At step 100 one row of a weight in block 1 is multiplied by 100,000, as flipped bits would do."""
     model = build_model(options)
     optimizer = build_optimizer(model, options)
     weight = model.get_parameter("blocks.1.mlp.project.weight")
@@ -32,7 +32,7 @@ def plant(options: Options, batches: Batches) -> Planted:
         nonlocal done
         done += 1
         if done == AT:
-            weight[7] *= 1e3
+            weight[7] *= 1e5
 
     optimizer.register_step_post_hook(corrupt)
     return model, optimizer, batches
