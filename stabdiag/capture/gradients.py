@@ -31,7 +31,8 @@ class GradientProbe:
     """Kinds `grad` and `weight`.
 
     The norm of every gradient is taken at every step, before clipping where there is any. At recorded
-    steps come the gradient as the optimizer saw it, its extent, its silent rows, and the weights.
+    steps come the gradient as the optimizer saw it, its extent, its silent rows, the weights, and the
+    gradients that no optimizer uses; these do not count in the norm of the whole.
     """
 
     name = "grad"
@@ -95,9 +96,10 @@ class GradientProbe:
 
     def after_step(self, indices: Sequence[int], samples: int) -> None:
         """The optimizer has used the gradients of so many samples, and not yet cleared them."""
-        present = self._present(indices)
+        new = [i for i in indices if i not in self._taken]
+        present = self._present(indices if self._armed else new)
         self._take("norm", [(i, g) for i, g in present if i not in self._taken])
-        self._taken.update(indices)
+        self._taken.update(new)
         if self._armed:
             self._take("clipped", present)
             for i, gradient in present:
@@ -116,6 +118,8 @@ class GradientProbe:
 
     def harvest(self) -> Harvest:
         if self._armed:
+            orphans = [i for i, s in enumerate(self._sites) if not s.optimized and i not in self._taken]
+            self._take("norm", self._present(orphans))
             for i, weight in enumerate(self._parameters):
                 if (values := measurable(weight)) is not None:
                     self._weight_extent.add(i, values)
@@ -161,18 +165,19 @@ class GradientProbe:
             **gradients.columns(under("extent:", arrays), len(self._sites)),
         }
         result = Measured([Row("grad", self._sites, columns)])
-        if measured.any():
-            total = float(np.sqrt(np.sum(np.square(norm[measured], dtype=np.float64))))
+        held = measured & np.array([site.optimized for site in self._sites], bool)
+        if held.any():
+            total = float(np.sqrt(np.sum(np.square(norm[held], dtype=np.float64))))
             result.scalars["grad_norm"] = total
             result.scalars["clipped_grad_norm"] = total * float(arrays.get("clip", 1.0))
         if "found" in arrays:
             result.scalars["carried"] = float(arrays["found"].min())
         if any(name.startswith("weight:") for name in where):
             weight = self._spread("weight", where, arrays)
-            held = {
+            columns = {
                 "norm": weight,
                 **extents.columns(under("weights:", arrays), len(self._sites)),
                 "nonfinite": (~np.isfinite(weight)).astype(np.float32),
             }
-            result.rows.append(Row("weight", self._weights, held))
+            result.rows.append(Row("weight", self._weights, columns))
         return result

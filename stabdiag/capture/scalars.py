@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -39,8 +38,11 @@ def memory_mib() -> float:
     """Allocated memory of the accelerator, else the resident memory of the process."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated() / 2**20
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * PAGE_MIB if statm.exists() else float("nan")
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as statm:  # noqa: PTH123 - five times as fast
+            return int(statm.read().split()[1]) * PAGE_MIB
+    except OSError:
+        return float("nan")
 
 
 class ScalarProbe:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 DEPTH = 3
+PLAIN = ("cpu", "cuda")
 MOST = 8
 
 
@@ -46,6 +47,8 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
 def measurable(tensor: torch.Tensor) -> torch.Tensor | None:
     """A dense, real, floating view of `tensor`, detached; None where there is no such thing."""
     tensor = local(tensor).detach()
+    if tensor.dtype is torch.float32 and tensor.layout is torch.strided and tensor.device.type in PLAIN:
+        return tensor if tensor.numel() and not tensor.is_nested else None
     if tensor.is_sparse:
         tensor = tensor.coalesce().values()
     tensor = real(tensor)

@@ -41,6 +41,7 @@ def test_the_first_incident_is_the_planted_fault(diagnoses, name):
     incident = report["incidents"][0]
     root = report["findings"][incident["root"]]
     assert root["signature"] in fault.roots
+    assert incident["cause"], "no cause was found"
     assert incident["cause"]["id"] in fault.causes
     assert any(fnmatch(site, fault.site) for site in root["sites"])
     assert root["onset_step"] >= fault.step

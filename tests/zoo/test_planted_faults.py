@@ -148,7 +148,7 @@ def test_shuffled_targets_renumber_each_batch_in_another_way():
     inputs, targets = run.batches(3)
     true_inputs, true_targets = sound(3)
     assert torch.equal(inputs, true_inputs)
-    pairs = {pair for pair in zip(true_targets.flatten().tolist(), targets.flatten().tolist(), strict=True)}
+    pairs = set(zip(true_targets.flatten().tolist(), targets.flatten().tolist(), strict=True))
     assert len(pairs) == len(true_targets.unique()) == len(targets.unique())
     assert torch.equal(run.batches(3)[1], targets)
     assert not torch.equal(run.batches(4)[1][sound(4)[1] == 32], targets[true_targets == 32])

@@ -159,7 +159,7 @@ def _gain_of_three(rng: np.random.Generator) -> Run:
 
 @bad_initialization.quiet_on
 def _pretrained(rng: np.random.Generator) -> Run:
-    return _loss(3.2, rng)
+    return _loss(1.2, rng)
 
 
 @bad_initialization.quiet_on

@@ -183,3 +183,10 @@ def _one_large_batch(rng: np.random.Generator) -> Run:
     values = np.exp(0.1 * rng.standard_normal((40, 4)))
     values[25] *= 1000
     return run_of({"output.absmax": values}, sites={"output": _outputs()}, steps=EVERY)
+
+
+@exploding_activation.quiet_on
+def _grows_while_the_loss_falls(rng: np.random.Generator) -> Run:
+    values = np.exp(np.linspace(0, 9, 40))[:, None] * np.exp(0.1 * rng.standard_normal((40, 4)))
+    loss = 2 + 2 * np.exp(-np.arange(400) / 100) + 0.02 * rng.standard_normal(400)
+    return run_of({"output.absmax": values, "run.loss": loss}, sites={"output": _outputs()}, steps=EVERY)

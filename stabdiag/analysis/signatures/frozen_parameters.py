@@ -28,8 +28,8 @@ from stabdiag.core.synthetic import run_of
 def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> Iterator[Finding]:
     """What it means: parameters with `requires_grad` receive gradients, and no step ever uses them.
 
-    How it is detected: a trainable parameter with a gradient at `records` steps or more is in no
-    optimizer, and does not change by other means. Or it is in one, the learning rate is not zero, and
+    How it is detected: a trainable parameter with a gradient at `records` steps or more, its own or
+    that of its module's output, is in no optimizer, and does not change by other means. Or it is in one, the learning rate is not zero, and
     its recorded changes, `records` of them or more, are all exactly zero. Critical where it concerns
     more than the share `most` of the trainable elements.
 
@@ -51,11 +51,16 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
     with np.errstate(invalid="ignore"):
         reached = (table.values > 0).sum(axis=0) >= records
     still, moved = _changes(run, int(records))
+    fed = _fed(run, int(records))
     anything = any(site.optimized for site in table.sites)
     outside = [
         i
         for i, site in enumerate(table.sites)
-        if anything and reached[i] and site.trainable and not site.optimized and site.name not in moved
+        if anything
+        and site.trainable
+        and not site.optimized
+        and (reached[i] or site.module in fed)
+        and site.name not in moved
     ]
     inside = [
         i
@@ -89,7 +94,7 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
             value=share,
             threshold=0.0,
             evidence=(
-                Evidence("grad.norm", sites, log=True),
+                Evidence("grad.norm" if held else "weight.norm", sites, log=True),
                 *([Evidence("update.norm", sites)] if held else []),
             ),
             facts={
@@ -105,6 +110,17 @@ def _sure(site: Site) -> bool:
     """Whether a change of zero means something: of an embedding only some rows may be looked at, and
     the sum that is a bias's gradient may be nothing but rounding."""
     return "Embedding" not in site.module_type and len(site.shape) != 1
+
+
+def _fed(run: Run, records: int) -> set[str]:
+    """Names of the modules whose outputs receive gradients, and their parameters with them: those of
+    parameters that no optimizer holds are not recorded."""
+    if "output_grad.norm" not in run:
+        return set()
+    table = run.table("output_grad.norm")
+    with np.errstate(invalid="ignore"):
+        often = (table.values > 0).sum(axis=0) >= records
+    return {name for name, enough in zip(table.names, often, strict=True) if enough}
 
 
 def _changes(run: Run, records: int) -> tuple[set[str], set[str]]:
@@ -146,6 +162,17 @@ def _forgotten_by_the_optimizer(rng: np.random.Generator) -> Run:
     update = np.full((10, 5), 0.01)
     update[:, 2] = np.nan
     return _run(rng, (2,), update, np.ones((100, 5)))
+
+
+@frozen_parameters.fires_on
+def _forgotten_and_not_recorded(rng: np.random.Generator) -> Run:
+    gradient = np.where(np.arange(5) == 2, np.nan, np.exp(0.3 * rng.standard_normal((100, 5))))
+    series = {"grad.norm": gradient, "output_grad.norm": np.ones((10, 5)), "weight.norm": np.ones((10, 5))}
+    sites = {kind: weights(kind, 5, left_out=(2,)) for kind in ("grad", "weight")}
+    modules = [Site("output_grad", f"layers.{i}", "Linear", order=i) for i in range(5)]
+    sparse = np.arange(0, 100, 10)
+    steps = dict.fromkeys(("output_grad", "weight"), sparse)
+    return run_of(series, sites={**sites, "output_grad": modules}, steps=steps)
 
 
 @frozen_parameters.fires_on

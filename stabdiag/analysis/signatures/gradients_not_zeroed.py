@@ -108,3 +108,8 @@ def _every_step(rng: np.random.Generator) -> Run:
 @gradients_not_zeroed.quiet_on
 def _some_parameters_only(rng: np.random.Generator) -> Run:
     return run_of({"run.grad_carryover": np.r_[np.nan, rng.uniform(0.1, 0.6, 99)]})
+
+
+@gradients_not_zeroed.quiet_on
+def _every_second_step(rng: np.random.Generator) -> Run:
+    return run_of({"run.grad_carryover": np.r_[np.nan, np.arange(99) % 2 * rng.uniform(0.95, 1.0)]})

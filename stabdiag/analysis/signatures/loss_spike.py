@@ -76,19 +76,18 @@ def loss_spike(
     found = [
         e
         for e in episodes(counted, heights)
-        if _returned(e, usual.flagged, curve.steps, returns)
-        and (e.count >= 3 or deviations[e.peak] > 1.5 * z)
+        if _returned(e, usual.flagged, curve.steps, returns) and (_stayed(e) or deviations[e.peak] > 1.5 * z)
     ]
-    narrow = [e for e in found if e.count < 3]
+    narrow = [e for e in found if not _stayed(e)]
     if len(narrow) > max(2.0, tail * len(counted) / 1000):
-        found = [e for e in found if e.count >= 3]
+        found = [e for e in found if _stayed(e)]
 
     def grave(episode: Episode) -> bool:
         share = heights[episode.peak] / max(progress[episode.peak], 1e-30)
-        wide = episode.count >= 3 and deviations[episode.peak] > 2 * z
+        wide = _stayed(episode) and deviations[episode.peak] > 2 * z
         return bool(share > large and (wide or deviations[episode.peak] > single_z))
 
-    repeated = sum(e.count >= 3 and deviations[e.peak] > 2 * z for e in found) >= LISTED
+    repeated = sum(_stayed(e) and deviations[e.peak] > 2 * z for e in found) >= LISTED
     groups = [[e] for e in found] if len(found) <= LISTED else [found]
     for group in groups:
         worst = max(group, key=lambda e: heights[e.peak])
@@ -121,6 +120,11 @@ def loss_spike(
         )
 
 
+def _stayed(episode: Episode) -> bool:
+    """Whether the loss stayed up, rather than jumped up now and then."""
+    return episode.count >= max(3, (episode.last - episode.first + 1) / 2)
+
+
 def _returned(episode: Episode, flagged: np.ndarray, steps: np.ndarray, returns: float) -> bool:
     """Whether it is over: short enough, and followed by at least 3 usual steps."""
     after = flagged[episode.last + 1 : episode.last + 4]
@@ -147,7 +151,7 @@ def _one_bad_batch(rng: np.random.Generator) -> Run:
 
 @loss_spike.quiet_on
 def _heavy_tails(rng: np.random.Generator) -> Run:
-    return run_of({"run.loss": _falling(rng) + 0.1 * rng.exponential(1.0, 400)})
+    return run_of({"run.loss": _falling(rng) + 0.05 * rng.pareto(1.5, 400)})
 
 
 @loss_spike.quiet_on

@@ -58,8 +58,9 @@ def update_ratio_high(
     not rise above its start by a tenth, it is info: the optimizer finds its scale.
 
     Look-alikes: Adam's first step without warm-up is the learning rate itself, 0.15 of the weight in a
-    healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models run at ten times the 1e-3 of the rule of thumb. After a
-    blow-up the ratio looks normal again, because the weights have become huge.
+    healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models
+    run at ten times the 1e-3 of the rule of thumb. After a blow-up the ratio looks normal again, because
+    the weights have become huge.
 
     Fixes: lower the learning rate by the factor by which the ratio is too high, and warm it up; where
     the loss has suffered, go back first.

@@ -140,3 +140,8 @@ def _cosine_tail(rng: np.random.Generator) -> Run:
 @update_ratio_low.quiet_on
 def _fine_tuning(rng: np.random.Generator) -> Run:
     return _run(rng, np.full(400, 5e-6), 1.0 - 0.4 * np.arange(400) / 400 + 0.02 * rng.standard_normal(400))
+
+
+@update_ratio_low.quiet_on
+def _rests_at_the_end(rng: np.random.Generator) -> Run:
+    return _run(rng, np.where(np.arange(400) < 350, 1e-2, 1e-5), _learns(rng))

@@ -169,3 +169,10 @@ def _only_at_the_start(rng: np.random.Generator) -> Run:
 def _converged(rng: np.random.Generator) -> Run:
     norms = 1e-9 * np.exp(0.3 * rng.standard_normal((300, 12)))
     return run_of({"grad.norm": norms}, sites={"grad": weights("grad", 12)})
+
+
+@vanishing_gradient.quiet_on
+def _every_other_step(rng: np.random.Generator) -> Run:
+    fall = np.where(np.arange(300) % 2, 0.8, 0.0)[:, None] * np.arange(12)[::-1]
+    norms = 10 ** (-fall + 0.1 * rng.standard_normal((300, 12)))
+    return run_of({"grad.norm": norms}, sites={"grad": weights("grad", 12)})

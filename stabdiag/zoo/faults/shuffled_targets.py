@@ -14,7 +14,7 @@ from stabdiag.zoo.fault import Planted, fault
     steps=200,
 )
 def plant(options: Options, batches: Batches) -> Planted:
-    """The numbering of the targets is shuffled anew for each batch, as by a vocabulary that each worker builds.
+    """The numbering of the targets is shuffled anew for each batch, as by a vocabulary built batch by batch.
 
     What a class means changes from step to step, so the loss stays at ln V: nothing can be learned.
     """

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from stabdiag.analysis.catalogue import SIGNATURES
+from stabdiag.analysis.depth import evenly, layers, telling
+from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.losscurve import harmed, loss_curve
+from stabdiag.analysis.updates import updates
+from stabdiag.core.event import Event
+from stabdiag.core.finding import Severity
+from stabdiag.core.site import Site
+from stabdiag.core.synthetic import run_of
+
+
+def only(name, run):
+    (finding,) = SIGNATURES[name](run)
+    return finding
+
+
+def zeros(count=40, width=3):
+    loss = np.linspace(3, 1, count)
+    return {"run.loss": loss, "run.nonfinite": np.zeros(count), "output.nonfinite": np.zeros((count, width))}
+
+
+MODULES = [
+    Site("output", "", "Model", order=0),
+    Site("output", "block", "Block", order=1),
+    Site("output", "block.norm", "LayerNorm", order=2),
+]
+
+
+def test_the_origin_is_the_innermost_module_and_not_the_containers_that_repeat_it():
+    series = zeros()
+    series["output.nonfinite"][20] = 1
+    series["run.nonfinite"][20:] = 1
+    finding = only("nonfinite-origin", run_of(series, sites={"output": MODULES}))
+    assert finding.sites[0] == "block.norm"
+    assert (finding.onset_step, finding.severity) == (20, Severity.critical)
+
+
+def test_a_bad_batch_comes_before_all_that_follows_in_its_step():
+    series = zeros()
+    series["output.nonfinite"][20] = 1
+    series["run.nonfinite"][20] = 1
+    series["batch.nonfinite"] = np.where(np.arange(40) == 20, 7.0, 0.0)
+    finding = only("nonfinite-origin", run_of(series, sites={"output": MODULES, "batch": ["tokens"]}))
+    assert finding.sites == ("tokens",)
+    assert finding.severity == Severity.warning
+    assert finding.facts["persists"] == 0
+
+
+def test_finite_loss_with_bad_gradients_is_told_as_backward_nearest_the_loss():
+    series = zeros()
+    series["grad.nonfinite"] = np.zeros((40, 3))
+    series["grad.nonfinite"][20, :2] = 4
+    finding = only("nonfinite-origin", run_of(series, sites={"output": MODULES}))
+    assert finding.sites[0] == "layers.1"
+    assert finding.facts["backward"] == 1
+    assert "backward" in finding.message
+
+
+def test_an_unrecorded_output_is_said_to_be_unknown():
+    series = {key: values[:4] if key.startswith("output") else values for key, values in zeros().items()}
+    series["run.nonfinite"][25:] = 1
+    run = run_of(series, sites={"output": MODULES}, steps={"output": [0, 10, 20, 30]})
+    assert "were not recorded" in only("nonfinite-origin", run).message
+
+
+def test_a_rise_begins_where_the_loss_last_was_at_its_best():
+    loss = np.r_[np.linspace(5, 2, 200), 2 + 0.05 * np.arange(100)]
+    loss += 0.01 * np.random.default_rng(0).standard_normal(300)
+    finding = only("loss-divergence", run_of({"run.loss": loss}))
+    assert 195 <= finding.onset_step <= 210
+    assert finding.facts["loss_before"] == pytest.approx(2.0, abs=0.1)
+    assert finding.facts["loss_peak"] == pytest.approx(6.95, abs=0.05)
+
+
+def test_each_of_two_spikes_is_told_and_six_are_told_together():
+    rng = np.random.default_rng(0)
+    base = 2 + 3 * np.exp(-np.arange(600) / 50) + 0.03 * rng.standard_normal(600)
+
+    def spiked(at):
+        loss = base.copy()
+        for step in at:
+            loss[step : step + 6] += 1.5
+        return run_of({"run.loss": loss})
+
+    two = list(SIGNATURES["loss-spike"](spiked([150, 400])))
+    assert [(f.onset_step, f.last_step) for f in two] == [(150, 155), (400, 405)]
+    together = only("loss-spike", spiked([150, 220, 290, 360, 430, 500]))
+    assert together.severity == Severity.warning
+    assert together.facts["spikes"] == 6
+    assert (together.onset_step, together.last_step) == (150, 505)
+
+
+def test_thresholds_can_be_set():
+    rng = np.random.default_rng(0)
+    ratio = 0.1 * np.exp(0.1 * rng.standard_normal((60, 4)))
+    sites = {"update": [Site("update", f"w{i}", "Linear", (8, 8), order=i) for i in range(4)]}
+    run = run_of({"update.ratio": ratio}, sites=sites)
+    assert list(SIGNATURES["update-ratio-high"](run)) == []
+    assert list(SIGNATURES["update-ratio-high"](run, {"high": 0.05}))
+
+
+def test_too_little_is_declined_with_a_reason():
+    with pytest.raises(NotEvaluable, match="only 2 steps"):
+        list(
+            SIGNATURES["unreachable-parameters"](
+                run_of({"grad.norm": np.ones(2), "grad.nonfinite": np.zeros(2)})
+            )
+        )
+
+
+def test_harm_is_seen_in_any_unit_and_not_in_opposed_losses():
+    fallen = np.linspace(5, 1, 200)
+    back = np.r_[fallen, np.full(100, 4.5)]
+    for scale, shift in ((1, 0), (1e4, 0), (1e-4, 0), (1, -50)):
+        assert not harmed(run_of({"run.loss": scale * fallen + shift}))
+        assert harmed(run_of({"run.loss": scale * back + shift}))
+    two = [Event("optimizer", 0.0), Event("optimizer", 0.0)]
+    assert not harmed(run_of({"run.loss": back}, events=two))
+    assert harmed(run_of({"run.loss": np.r_[fallen, np.inf]}, events=two))
+
+
+def test_optimizers_of_other_ranks_are_not_further_ones():
+    ranks = [Event("optimizer", 0.0, rank=0), Event("optimizer", 0.0, rank=1)]
+    assert not loss_curve(run_of({"run.loss": np.ones(5)}, events=ranks)).several
+
+
+def test_a_loss_that_is_nan_counts_only_where_it_was_measured():
+    loss = np.r_[np.ones(5), np.nan, np.ones(4)]
+    assert len(loss_curve(run_of({"run.loss": loss})).values) == 9
+    measured = run_of({"run.loss": loss, "run.nonfinite": np.isnan(loss).astype(float)})
+    assert len(loss_curve(measured).values) == 10
+
+
+def test_updates_leave_out_vectors_zero_starts_and_withheld_steps():
+    sites = [
+        Site("update", "a", "Linear", (4, 4)),
+        Site("update", "bias", "Linear", (4,)),
+        Site("update", "zero", "Linear", (4, 4)),
+    ]
+    ratio = np.array([[0.1, 9, np.nan], [0.2, 9, 5.0], [0.0, 0, 0.0]])
+    norm = np.array([[1.0, 1, 1], [1, 1, 1], [0, 0, 0]])
+    skipped = np.array([0.0, 0, 1])
+    taken = updates(
+        run_of({"update.ratio": ratio, "update.norm": norm, "run.skipped": skipped}, sites={"update": sites})
+    )
+    assert taken.names == ("a",)
+    np.testing.assert_allclose(taken.middle, [0.1, 0.2])
+
+
+def test_layers_are_trainable_matrices_in_forward_order():
+    sites = [
+        Site("grad", "head", "Linear", (9, 4), order=5),
+        Site("grad", "first", "Linear", (4, 4), order=1),
+        Site("grad", "bias", "Linear", (4,), order=1),
+        Site("grad", "words", "Embedding", (9, 4), order=0),
+        Site("grad", "frozen", "Linear", (4, 4), order=2, trainable=False),
+        Site("grad", "unused", "Linear", (4, 4)),
+    ]
+    assert layers(sites) == [1, 0]
+
+
+def test_evenly_spread_positions_keep_both_ends():
+    assert evenly(5).tolist() == [0, 1, 2, 3, 4]
+    picked = evenly(10_000, 100)
+    assert (len(picked), picked[0], picked[-1]) == (100, 0, 9_999)
+
+
+def test_the_most_telling_come_first_and_unknown_ones_not_at_all():
+    assert telling(["a", "b", "c"], np.array([1.0, np.nan, 3.0])) == ("c", "a")
+
+
+def test_a_loss_far_below_the_uniform_guess_is_nothing_to_tell():
+    classes = Event("loss", 0.0, data={"function": "cross-entropy", "classes": 128})
+    assert (
+        list(SIGNATURES["bad-initialization"](run_of({"run.loss": np.full(9, 1.2)}, events=[classes]))) == []
+    )
