@@ -76,7 +76,8 @@ class Inventory:
                     dtype=type_name(parameter),
                     order=order.get(module, -1),
                     trainable=parameter.requires_grad,
-                    optimized=id(parameter) in self._optimized,
+                    # Where no optimizer is known, the script itself moves the weights.
+                    optimized=not self._optimized or id(parameter) in self._optimized,
                     source=source_of(owner) if owner is not None else "",
                 )
             )

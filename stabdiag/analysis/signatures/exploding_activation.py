@@ -33,8 +33,10 @@ LARGEST = {"float16": 65504.0, "float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
         "bad-init-scale",
         "recurrent-instability",
         "precision-overflow",
+        "hardware-corruption",
         "gradients-not-zeroed",
         "out-of-distribution-batch",
+        "hardware-corruption",
     ),
 )
 def exploding_activation(run: Run, *, growth: float = 100.0, range_share: float = 0.1) -> Iterator[Finding]:

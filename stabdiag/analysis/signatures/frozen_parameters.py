@@ -29,9 +29,9 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
     """What it means: parameters with `requires_grad` receive gradients, and no step ever uses them.
 
     How it is detected: a trainable parameter with a gradient at `records` steps or more, its own or
-    that of its module's output, is in no optimizer, and does not change by other means. Or it is in one, the learning rate is not zero, and
-    its recorded changes, `records` of them or more, are all exactly zero. Critical where it concerns
-    more than the share `most` of the trainable elements.
+    that of its module's output, is in no optimizer, and does not change by other means. Or it is in
+    one, the learning rate is not zero, and its recorded changes, `records` of them or more, are all
+    exactly zero. Critical where it concerns more than the share `most` of the trainable elements.
 
     Look-alikes: `requires_grad=False` is intended, and no finding. Target networks and moving averages
     are in no optimizer and get no gradient. Rows of an embedding that no batch holds do not change.
@@ -94,7 +94,7 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
             value=share,
             threshold=0.0,
             evidence=(
-                Evidence("grad.norm" if held else "weight.norm", sites, log=True),
+                Evidence("grad.norm" if held or "weight.norm" not in run else "weight.norm", sites, log=True),
                 *([Evidence("update.norm", sites)] if held else []),
             ),
             facts={

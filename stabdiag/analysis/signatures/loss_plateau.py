@@ -38,8 +38,8 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     """What it means: the run has stopped learning where it should not: at the loss of a predictor that
     ignores its input, or above a level that it had reached before.
 
-    How it is detected: over the last third of the run the loss falls by no more than noise explains
-    and by less than 1 % of the first loss, and either its level is within `trivial` of ln(classes), the
+    How it is detected: over the last third of the run the loss moves by no more than noise explains,
+    or by less than 1 % of the first loss, and either its level is within `trivial` of ln(classes), the
     cross-entropy of the uniform guess, or above it; or it lies above the best level of the run by
     `lost` of the progress. At least 100 steps, with the learning rate no longer rising. A loss that
     never moved, where no trivial level is known, is info.
@@ -64,7 +64,7 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
         return
     half = len(tail) // 2
     fell = float(np.median(tail[:half]) - np.median(tail[half:]))
-    if fell > max(3.0 * curve.noise / math.sqrt(half), 0.01 * abs(curve.start)):
+    if abs(fell) > max(3.0 * curve.noise / math.sqrt(half), 0.01 * abs(curve.start)):
         return
     end = float(np.median(tail))
     classes = run.fact("loss", "classes")
@@ -126,3 +126,10 @@ def _converged(rng: np.random.Generator) -> Run:
 @loss_plateau.quiet_on
 def _too_short(rng: np.random.Generator) -> Run:
     return run_of({"run.loss": 2.2 - 0.002 * np.arange(120) + 0.03 * rng.standard_normal(120)}, events=[TEN])
+
+
+@loss_plateau.quiet_on
+def _still_rising(rng: np.random.Generator) -> Run:
+    loss = 1.0 + 2.0 * np.exp(-np.arange(400) / 30) + 0.03 * rng.standard_normal(400)
+    loss[320:] += 1.0
+    return run_of({"run.loss": loss})

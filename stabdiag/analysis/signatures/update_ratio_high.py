@@ -54,8 +54,8 @@ def update_ratio_high(
     How it is detected: norm(change of a step) / norm(weight), the median over the weight matrices, is
     above `high` at `records` records in a row, or above `extreme` at one. Vectors and matrices that
     began at zero are left out. It fires at the step itself, before the loss shows it. It is critical
-    where the loss suffers. Within the first 20 steps alone, below `extreme`, and with a loss that does
-    not rise above its start by a tenth, it is info: the optimizer finds its scale.
+    where the loss suffers. Within the first 20 steps alone, and with a loss that does not rise above
+    its start by a tenth, it is info: the optimizer finds its scale.
 
     Look-alikes: Adam's first step without warm-up is the learning rate itself, 0.15 of the weight in a
     healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models
@@ -85,7 +85,7 @@ def update_ratio_high(
     sites = telling(taken.names, np.nanmax(taken.ratio[start : start + count], axis=0))
     bad = harmed(run)
     step = int(taken.steps[peak])
-    settling = taken.steps[above[-1]] < 20 and middle[peak] <= extreme and not _loss_rises(run)
+    settling = taken.steps[above[-1]] < 20 and not _loss_rises(run)
     facts = {"update_ratio": float(middle[peak]), "healthy_ratio": HEALTHY, "harmed": float(bad)}
     rate = schedule(run).at(step)
     yield Finding(
