@@ -37,7 +37,9 @@ def timeline(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
     """Loss, with the spans of the incidents and the non-finite steps, and the learning rate under it."""
     loss = loss_curve(run)
     data = [_line(loss.thinned(POINTS), 0, "loss")]
-    rates = curves(run, "run.lr", (), LEARNING_RATES)
+    # Parameter groups mostly share one schedule: the same line is drawn once.
+    shared = {c.values.tobytes(): c for c in reversed(curves(run, "run.lr", (), LEARNING_RATES))}
+    rates = list(reversed(shared.values()))
     for i, rate in enumerate(rates):
         name = "learning rate" if i == 0 else f"learning rate, {rate.name}"
         data.append({**_line(rate.thinned(POINTS), i + 1, name), "yaxis": "y2"})

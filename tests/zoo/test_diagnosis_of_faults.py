@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,20 +22,10 @@ def diagnosed(name: str, folder: Path) -> dict:
     return json.loads((folder / name / "latest" / "findings.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def diagnoses(request, tmp_path_factory):
-    """The diagnosis of each selected fault, two trained at a time."""
-    folder = tmp_path_factory.mktemp("faults")
-    here = [item for item in request.session.items if item.path == request.path]
-    names = {item.callspec.params["name"] for item in here if hasattr(item, "callspec")}
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(diagnosed, name, folder) for name in sorted(names)}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [fault.id for fault in FAULTS])
-def test_the_first_incident_is_the_planted_fault(diagnoses, name):
-    fault, report = FAULTS[name], diagnoses[name].result()
+def test_the_first_incident_is_the_planted_fault(name, tmp_path):
+    fault, report = FAULTS[name], diagnosed(name, tmp_path)
     assert report["verdict"] != "stable"
     incident = report["incidents"][0]
     root = report["findings"][incident["root"]]

@@ -104,8 +104,6 @@ def nonfinite_origin(run: Run, *, recovered: float = 3.0) -> Iterator[Finding]:
         peak_step=origin.first,
         last_step=last,
         message=f"{_words(run, origin)} {fate}.",
-        value=origin.share,
-        threshold=0.0,
         evidence=_evidence(origin),
         facts=facts,
     )
