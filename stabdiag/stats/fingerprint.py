@@ -26,10 +26,14 @@ def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
     It is a function of the bits of up to a few thousand evenly spaced elements and of their places:
     equal tensors agree, different ones differ but for one chance in 2**24.
     """
-    sample = strided(tensor.detach(), SAMPLE).contiguous()
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    sample = strided(tensor, SAMPLE).contiguous()
     if sample.is_floating_point():
         sample = sample.view(INTEGER_OF_WIDTH[sample.element_size()])
     mixed = (sample.to(torch.int64) + 1) * _multipliers(sample.numel(), sample.device)
     total = mixed.sum()
-    folded: torch.Tensor = (total ^ (total >> 29)) & (2**BITS - 1)
+    # All 64 bits take part: round numbers in float64 differ in the highest ones only.
+    folded: torch.Tensor = (total ^ (total >> BITS) ^ (total >> 2 * BITS)) & (2**BITS - 1)
     return folded.to(torch.float32)

@@ -34,8 +34,9 @@ class Moments:
             smallest, largest = torch.aminmax(tensor)
             low.copy_(smallest)
             high.copy_(largest)
-        total.copy_(torch.sum(tensor, dtype=torch.float32))
-        norm.copy_(torch.linalg.vector_norm(tensor, dtype=torch.float32))
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        total.copy_(torch.sum(tensor, dtype=wide))
+        norm.copy_(torch.linalg.vector_norm(tensor, dtype=wide))
         nonzero.copy_(torch.count_nonzero(strided(tensor, ZEROS_SAMPLE)))
 
     def lift(self, measured: Rows, sizes: Sizes) -> Rows:
