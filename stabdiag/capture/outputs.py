@@ -112,7 +112,7 @@ class OutputProbe:
             self._last.sites.append(site)
             return
         self._last = _Seen(tensor, self._forward.add(site, values), sites := [site])
-        if tensor.requires_grad:
+        if tensor.requires_grad and not tensor.is_leaf:  # a hook on a parameter would stay for good
             tensor.register_hook(  # type: ignore[no-untyped-call]
                 partial(self._guard, self.name, self._on_gradient, sites)
             )

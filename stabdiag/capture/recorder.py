@@ -72,7 +72,7 @@ class Recorder:
         )
         self._wrappers: dict[int, nn.Module | None] = {}
         self._optimizers: dict[int, int] = {}
-        self._stepping: list[int] = []
+        self._stepping = False
         self._backwards = 0
         self._evaluations = 0
         self._close_after_backward = False
@@ -166,18 +166,15 @@ class Recorder:
         )
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
-        self._stepping.append(id(optimizer))
-        if self._stepping.count(id(optimizer)) > 1:  # an overridden step() that calls its parent's
-            return
+        self._stepping = True
         if not self._in_backward() and self._clock.closes_before(id(optimizer)):
             self.close()
         self._evaluations = 0
         self.guard("update", lambda: self._updates.before_step(self._indices(optimizer)))
 
     def on_step_end(self, optimizer: torch.optim.Optimizer) -> None:
-        if id(optimizer) in self._stepping:
-            self._stepping.remove(id(optimizer))
-        if id(optimizer) in self._stepping or not self._backwards:
+        self._stepping = False
+        if not self._backwards:
             return
         self.guard("update", lambda: self._updates.after_step(self._indices(optimizer)))
         samples = self._batches.samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.backward import BackwardObserver
 from stabdiag.capture.clipping import ClippingObserver
+
+STEP_FILE = torch.optim.Optimizer.profile_hook_step.__code__.co_filename
 
 
 class Listener(Protocol):
@@ -43,7 +46,18 @@ def _outside_compilation(
     notify: Callable[[torch.optim.Optimizer], None],
 ) -> Callable[[torch.optim.Optimizer, Any, Any], None]:
     def hook(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not _inside_its_own_step(optimizer):
             notify(optimizer)
 
     return hook
+
+
+def _inside_its_own_step(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step of the optimizer is called by another one of it: an overridden `step` that calls its
+    parent's. Told from the stack, as a step that failed gives no notice of its end."""
+    steps, frame = 0, sys._getframe(2)
+    while frame is not None and steps < 2:
+        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == STEP_FILE:
+            steps += frame.f_locals.get("self") is optimizer
+        frame = frame.f_back  # type: ignore[assignment]
+    return steps > 1

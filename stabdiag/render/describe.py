@@ -110,7 +110,7 @@ def ending(run: Run, diagnosis: Diagnosis) -> str | None:
     if raised is not None and status != 0:
         message = " ".join(str(raised.data.get("message", "")).split())
         told = f"{raised.data.get('type', 'an exception')}: {message}" if message else raised.data.get("type")
-        return f"the target ended with {told}{at}"
+        return f"the target ended{at} with {told}"
     return f"the target ended with exit status {status}{at}" if status else None
 
 

@@ -56,7 +56,7 @@ def test_a_crash_keeps_its_traceback_and_the_last_step(train):
     assert "stabdiag" not in own
     assert script_frames(own) == script_frames(alone.stderr)
     assert own.splitlines()[-1] == alone.stderr.splitlines()[-1]
-    assert "stabdiag: the target ended with RuntimeError" in recorded.stderr
+    assert "stabdiag: the target ended after step 59 with RuntimeError" in recorded.stderr
     assert load(train.run_directory()).steps == 60
     assert read_findings(train.run_directory()).verdict == "failed"
 

@@ -48,7 +48,7 @@ def test_the_report_says_where_since_when_why_and_what_to_change(
         "steps 1,430 to 1,879",
         "(83 %): the update-to-weight ratio",
         "lower the peak learning rate from 3e-3 to 9e-4",
-        "ValueError: the loss is not finite after step 1,999",
+        "after step 1,999 with ValueError: the loss is not finite",
         "blocks.*.attn weights: attention ran fused",
         "overhead 1.7 %",
         "stabdiag explain activations-out-of-hand",

@@ -37,6 +37,7 @@ MANY = 8.0
         "missing-warmup",
         "missing-residual",
         "unnormalized-input",
+        "corrupt-batch",
         "out-of-distribution-batch",
         "gradients-not-zeroed",
     ),
