@@ -12,10 +12,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.guard import Guard
-from stabdiag.capture.hooks import Hook
+from stabdiag.capture.hooks import before_forward
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
-from stabdiag.capture.tensors import measurable, tensors_in, type_name
+from stabdiag.capture.tensors import dense, measurable, tensors_in, type_name
 from stabdiag.core.site import Site
 from stabdiag.stats.fingerprint import BITS, fingerprint
 from stabdiag.stats.moments import Moments
@@ -31,14 +31,14 @@ class BatchProbe:
 
     An input is named as the module's `forward` names it, with the module's prefix where there is one.
     Micro-batches merge; their fingerprints add up, so that their order does not matter.
-    `before_forward` is called before each training call.
+    `before_call` is called before each training call.
     """
 
     name = "batch"
 
-    def __init__(self, guard: Guard, before_forward: Callable[[], None]) -> None:
+    def __init__(self, guard: Guard, before_call: Callable[[], None]) -> None:
         self._guard = guard
-        self._before_forward = before_forward
+        self._before_call = before_call
         self._handles: list[RemovableHandle] = []
         self._index: dict[str, int] = {}
         self._sites: list[Site] = []
@@ -53,7 +53,7 @@ class BatchProbe:
         for handle in self._handles:
             handle.remove()
         self._handles = [
-            called.register_forward_pre_hook(Hook(partial(self._on_call, prefix, module)), with_kwargs=True)
+            before_forward(called, partial(self._on_call, prefix, module), kwargs=True)
             for prefix, (module, called) in modules.items()
         ]
 
@@ -69,7 +69,7 @@ class BatchProbe:
         kwargs: dict[str, Any],
     ) -> None:
         if torch.is_grad_enabled():
-            self._before_forward()
+            self._before_call()
             self._guard(self.name, self.add_inputs, prefix, module, args, kwargs)
 
     def add_inputs(
@@ -81,7 +81,7 @@ class BatchProbe:
         first = True
         for name, value in {**named, **kwargs}.items():
             for path, tensor in tensors_in(value, depth=2):
-                if tensor.numel() and tensor.layout is torch.strided and not tensor.is_meta:
+                if tensor.numel() and dense(tensor):
                     self._add(f"{prefix}{name}{path}", tensor)
                     if first and tensor.dim():
                         first = False

@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
 )
 from torch.utils.hooks import RemovableHandle
 
-from stabdiag.capture.hooks import Hook
+from stabdiag.capture.hooks import Hook, before_forward
 from stabdiag.capture.patch import Patch
 
 Trigger = Callable[[nn.Module, tuple[Any, ...]], None]
@@ -69,7 +69,7 @@ class Discovery:
         self._wrappers.append(weakref.ref(wrapper))
         if self._calls:
             self.settle()
-            self._calls.append(wrapper.register_forward_pre_hook(Hook(self._on_call)))
+            self._calls.append(before_forward(wrapper, self._on_call, kwargs=False))
 
     def _on_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if torch.is_grad_enabled():

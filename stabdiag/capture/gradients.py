@@ -23,8 +23,9 @@ CARRYOVER_LOOKS = 3
 
 def norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Euclidean norm of each tensor: float32 [len(tensors)], on the device of the first."""
-    each = torch._foreach_norm(list(tensors), 2, dtype=torch.float32)
-    return torch.stack([n.to(each[0].device) for n in each])
+    double = any(t.dtype == torch.float64 for t in tensors)  # torch takes no norm in a narrower type
+    each = torch._foreach_norm(list(tensors), 2, dtype=torch.float64 if double else torch.float32)
+    return torch.stack([n.to(each[0].device, torch.float32) for n in each])
 
 
 class GradientProbe:
@@ -32,7 +33,7 @@ class GradientProbe:
 
     The norm of every gradient is taken at every step, before clipping where there is any. At recorded
     steps come the gradient as the optimizer saw it, its extent, its silent rows, the weights, and the
-    gradients that no optimizer uses; these do not count in the norm of the whole.
+    gradients that no optimizer has used so far; these do not count in the norm of the whole.
     """
 
     name = "grad"
@@ -44,6 +45,7 @@ class GradientProbe:
         self._sites: list[Site] = []
         self._weights: list[Site] = []
         self._idle: dict[int, torch.Tensor] = {}
+        self._used: set[int] = set()
         self._extent = PartialLog(Extent())
         self._weight_extent = PartialLog(Extent())
         self._reset()
@@ -100,6 +102,7 @@ class GradientProbe:
         present = self._present(indices if self._armed else new)
         self._take("norm", [(i, g) for i, g in present if i not in self._taken])
         self._taken.update(new)
+        self._used.update(new)
         if self._armed:
             self._take("clipped", present)
             for i, gradient in present:
@@ -118,8 +121,8 @@ class GradientProbe:
 
     def harvest(self) -> Harvest:
         if self._armed:
-            orphans = [i for i, s in enumerate(self._sites) if not s.optimized and i not in self._taken]
-            self._take("norm", self._present(orphans))
+            orphans = (i for i in range(len(self._sites)) if i not in self._taken | self._used)
+            self._take("orphan", self._present(orphans))
             for i, weight in enumerate(self._parameters):
                 if (values := measurable(weight)) is not None:
                     self._weight_extent.add(i, values)
@@ -155,7 +158,11 @@ class GradientProbe:
         _scale: float,
     ) -> Measured:
         norm = self._spread("norm", where, arrays)
-        measured = self._spread("norm", where, {name: np.zeros(1, np.float32) for name in where}) == 0
+        there = {name: np.zeros(1, np.float32) for name in where}
+        used = self._spread("norm", where, there) == 0
+        orphan = self._spread("orphan", where, there) == 0
+        norm[orphan] = self._spread("orphan", where, arrays)[orphan]
+        measured = used | orphan
         nonfinite = np.where(measured, ~np.isfinite(norm), np.nan).astype(np.float32)
         columns = {
             "norm": norm,
@@ -165,7 +172,7 @@ class GradientProbe:
             **gradients.columns(under("extent:", arrays), len(self._sites)),
         }
         result = Measured([Row("grad", self._sites, columns)])
-        held = measured & np.array([site.optimized for site in self._sites], bool)
+        held = used & np.array([site.optimized for site in self._sites], bool)
         if held.any():
             total = float(np.sqrt(np.sum(np.square(norm[held], dtype=np.float64))))
             result.scalars["grad_norm"] = total

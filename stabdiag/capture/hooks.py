@@ -1,19 +1,22 @@
-"""Hooks on modules that leave no trace in copies of the module."""
+"""Hooks on modules that leave no trace in copies of the module, nor in what is saved of it."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Hook:
     """A module hook that does nothing while torch.compile traces, and returns None always.
 
-    A module that is copied or pickled while it is hooked takes a hook along that does nothing and needs
-    no stabdiag to be loaded: the exit of a null context takes any arguments and returns None.
+    It is copied and pickled only where it stands among hooks of the script's own, and then as a hook that
+    does nothing and needs no stabdiag to be loaded: the exit of a null context, which takes any arguments.
     """
 
     __slots__ = ("function",)
@@ -27,3 +30,46 @@ class Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+class _Hooks(OrderedDict[int, Any]):
+    """A module's table of hooks. Copied or pickled, it is a plain one without those of `ours`: what a
+    script saves has the same bytes as without them, and loads under `weights_only` as before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ours: set[int] = set()
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return OrderedDict, (), None, None, iter([kv for kv in self.items() if kv[0] not in self.ours])
+
+    def claim(self, key: int) -> None:
+        self.ours.intersection_update(self)  # those that were removed meanwhile
+        self.ours.add(key)
+
+
+def on_forward(module: nn.Module, function: Callable[[nn.Module, Any, Any], None]) -> RemovableHandle:
+    """Calls `function(module, args, output)` after each forward pass."""
+    return _claimed(module, "_forward_hooks", lambda: module.register_forward_hook(Hook(function)))
+
+
+def before_forward(module: nn.Module, function: Callable[..., None], *, kwargs: bool) -> RemovableHandle:
+    """Calls `function(module, args)`, or `function(module, args, kwargs)`, before each forward pass."""
+    return _claimed(
+        module,
+        "_forward_pre_hooks",
+        lambda: module.register_forward_pre_hook(Hook(function), with_kwargs=kwargs),
+    )
+
+
+def _claimed(module: nn.Module, table: str, register: Callable[[], RemovableHandle]) -> RemovableHandle:
+    tables = (table, f"{table}_with_kwargs")
+    for name in tables:
+        # A table with hooks of the script's stays: their handles hold on to that very object.
+        if not module.__dict__[name] and type(module.__dict__[name]) is OrderedDict:
+            module.__dict__[name] = _Hooks()
+    handle = register()
+    for name in tables:
+        if isinstance(module.__dict__[name], _Hooks):
+            module.__dict__[name].claim(handle.id)
+    return handle

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.guard import Guard
-from stabdiag.capture.hooks import Hook
+from stabdiag.capture.hooks import on_forward
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.roots import source_of
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
@@ -73,8 +73,7 @@ class OutputProbe:
 
     def arm(self) -> None:
         for name, module in self._modules.items():
-            hook = Hook(partial(self._on_forward, name))
-            self._handles.append(module.register_forward_hook(hook))
+            self._handles.append(on_forward(module, partial(self._on_forward, name)))
 
     def _on_forward(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
         if torch.is_grad_enabled() and not _in_transform():
@@ -113,9 +112,9 @@ class OutputProbe:
             return
         self._last = _Seen(tensor, self._forward.add(site, values), sites := [site])
         if tensor.requires_grad and not tensor.is_leaf:  # a hook on a parameter would stay for good
-            tensor.register_hook(  # type: ignore[no-untyped-call]
-                partial(self._guard, self.name, self._on_gradient, sites)
-            )
+            # Torch warns of hooks on a tensor that is saved, as losses are: this one goes with the step.
+            hook = partial(self._guard, self.name, self._on_gradient, sites)
+            self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def _on_gradient(self, sites: list[int], gradient: torch.Tensor) -> None:
         values = measurable(gradient)

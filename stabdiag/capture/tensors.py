@@ -44,6 +44,12 @@ def real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
+def dense(tensor: torch.Tensor) -> bool:
+    """Whether it has elements in memory that can be read one by one."""
+    plain = tensor.layout is torch.strided and not tensor.is_nested
+    return plain and not tensor.is_meta and not tensor.is_quantized
+
+
 def measurable(tensor: torch.Tensor) -> torch.Tensor | None:
     """A dense, real, floating view of `tensor`, detached; None where there is no such thing."""
     tensor = local(tensor).detach()
@@ -52,8 +58,7 @@ def measurable(tensor: torch.Tensor) -> torch.Tensor | None:
     if tensor.is_sparse:
         tensor = tensor.coalesce().values()
     tensor = real(tensor)
-    dense = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_meta
-    if dense and tensor.is_floating_point() and tensor.numel() and not tensor.is_quantized:
+    if dense(tensor) and tensor.is_floating_point() and tensor.numel():
         return tensor.float() if tensor.element_size() == 1 else tensor
     return None
 

@@ -54,7 +54,10 @@ class UpdateProbe:
         if not self._before:
             return
         changes = [new - old for new, old in zip(self._parts(indices), self._before, strict=True)]
-        norms = [torch.linalg.vector_norm(t, dtype=torch.float32) for t in [*changes, *self._before]]
+        norms = [
+            torch.linalg.vector_norm(part, dtype=torch.promote_types(part.dtype, torch.float32))
+            for part in [*changes, *self._before]
+        ]
         sampled = [part.numel() for part in self._before]
         self._taken.append((indices, sampled, torch.stack(norms).view(2, -1)))
         self._before = []

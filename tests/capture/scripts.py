@@ -1,0 +1,223 @@
+"""Small trainings of every kind, run as a script: `scripts.py KIND`. Prints each loss and a checksum of the
+weights, the RNG and the gradients as hexadecimal floats, so that equal output means equal bits."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+STEPS = 14
+
+
+def mlp(inputs=8, outputs=4):
+    return nn.Sequential(
+        nn.Linear(inputs, 32),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(32, 32),
+        nn.ReLU(),
+        nn.Linear(32, outputs),
+    )
+
+
+def batch():
+    return torch.randn(16, 8), torch.randn(16, 4)
+
+
+def plain():
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
+def accumulation():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(STEPS):
+        for _ in range(3):
+            x, y = batch()
+            loss = F.mse_loss(model(x), y) / 3
+            loss.backward()
+            yield loss
+        yield nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    yield from model.parameters()
+
+
+def autocast():
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(STEPS):
+        x, y = batch()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = F.mse_loss(model(x).float(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
+def scaler():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scale = torch.amp.GradScaler("cpu", growth_interval=3)
+    for step in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(model(x), y) * (float("inf") if step == 6 else 1.0)
+        optimizer.zero_grad()
+        scale.scale(loss).backward()
+        scale.step(optimizer)
+        scale.update()
+        yield loss
+        yield torch.tensor(scale.get_scale())
+    yield from model.parameters()
+
+
+def closure():
+    model = mlp()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1)
+    x, y = batch()
+
+    def evaluate():
+        optimizer.zero_grad()
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        return loss
+
+    for _ in range(STEPS):
+        yield optimizer.step(evaluate)
+    yield from model.parameters()
+
+
+def checkpointed(reentrant):
+    first, second = mlp(8, 8), mlp()
+    model = nn.ModuleList([nn.Linear(8, 8), first, second])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(STEPS):
+        x, y = batch()
+        hidden = checkpoint(first, model[0](x), use_reentrant=reentrant)
+        loss = F.mse_loss(checkpoint(second, hidden, use_reentrant=reentrant), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
+def gan():
+    maker, judge = mlp(4, 8), mlp(8, 1)
+    of_maker = torch.optim.Adam(maker.parameters(), 1e-3)
+    of_judge = torch.optim.Adam(judge.parameters(), 1e-3)
+    for _ in range(STEPS):
+        made = maker(torch.randn(16, 4))
+        loss = F.softplus(-judge(torch.randn(16, 8))).mean() + F.softplus(judge(made.detach())).mean()
+        of_judge.zero_grad()
+        loss.backward()
+        of_judge.step()
+        yield loss
+        loss = F.softplus(-judge(made)).mean()
+        of_maker.zero_grad()
+        loss.backward()
+        of_maker.step()
+        yield loss
+    yield from [*maker.parameters(), *judge.parameters()]
+
+
+def by_hand():
+    model = mlp()
+    for _ in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-0.1)
+            parameter.grad.zero_()
+        yield loss
+    yield from model.parameters()
+
+
+def in_backward():
+    model = mlp()
+    of = {parameter: torch.optim.Adam([parameter], 1e-3) for parameter in model.parameters()}
+
+    def step(parameter):
+        of[parameter].step()
+        of[parameter].zero_grad()
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    for _ in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        yield loss
+    yield from model.parameters()
+
+
+def penalty():
+    model = mlp(8, 1)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(STEPS):
+        x = torch.randn(16, 8, requires_grad=True)
+        score = model(x)
+        (slope,) = torch.autograd.grad(outputs=score.sum(), inputs=x, create_graph=True)
+        loss = score.mean() + (slope.norm(dim=1) - 1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
+def compiled():
+    model = mlp()
+    fast = torch.compile(model, backend="aot_eager", fullgraph=True)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(fast(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    from torch._dynamo.utils import counters
+
+    yield torch.tensor(float(counters["stats"]["unique_graphs"]))
+    yield torch.tensor(float(sum(counters["graph_break"].values())))
+    yield from model.parameters()
+
+
+KINDS = {
+    "plain": plain,
+    "accumulation": accumulation,
+    "autocast": autocast,
+    "scaler": scaler,
+    "closure": closure,
+    "checkpoint": lambda: checkpointed(False),
+    "reentrant-checkpoint": lambda: checkpointed(True),
+    "gan": gan,
+    "by-hand": by_hand,
+    "in-backward": in_backward,
+    "penalty": penalty,
+    "compiled": compiled,
+}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    for value in KINDS[sys.argv[1]]():
+        print(value.detach().double().sum().item().hex())
+    print(torch.rand(1).item().hex())
