@@ -92,7 +92,9 @@ def _roots(findings: Sequence[Finding], precedence: Sequence[Precedence], late: 
         first, second = findings[a], findings[b]
         if a == b or second.signature not in explained[first.signature]:
             return False
-        if first.onset_step > second.onset_step + late:
+        # A symptom without a place, such as a plateau, lasts long and begins vaguely.
+        vague = (second.last_step - second.onset_step) // 10 if second.sites == ("run",) else 0
+        if first.onset_step > second.onset_step + max(late, vague):
             return False
         mutual = first.signature in explained[second.signature]
         return not mutual or precedence[a] < precedence[b]

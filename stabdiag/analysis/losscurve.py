@@ -16,6 +16,11 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.robust import Doubles, spread, trailing_median
 from stabdiag.core.run import Run
 
+NEVER_NEGATIVE = frozenset(
+    {"cross-entropy", "binary-cross-entropy", "mean-squared-error", "absolute-error", "huber"}
+)
+"""Functions, as the event `loss` names them, that have no negative value for valid input."""
+
 
 @dataclass(frozen=True)
 class LossCurve:

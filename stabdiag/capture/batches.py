@@ -15,7 +15,7 @@ from stabdiag.capture.guard import Guard
 from stabdiag.capture.hooks import before_forward
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
-from stabdiag.capture.tensors import dense, measurable, tensors_in, type_name
+from stabdiag.capture.tensors import dense, in_transform, measurable, tensors_in, type_name
 from stabdiag.core.site import Site
 from stabdiag.stats.fingerprint import BITS, fingerprint
 from stabdiag.stats.moments import Moments
@@ -68,7 +68,7 @@ class BatchProbe:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not in_transform():
             self._before_call()
             self._guard(self.name, self.add_inputs, prefix, module, args, kwargs)
 

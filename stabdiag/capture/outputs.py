@@ -17,7 +17,7 @@ from stabdiag.capture.hooks import on_forward
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.roots import source_of
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
-from stabdiag.capture.tensors import measurable, tensors_in, type_name
+from stabdiag.capture.tensors import in_transform, measurable, tensors_in, type_name
 from stabdiag.core.site import Site
 from stabdiag.stats.moments import Moments
 
@@ -76,7 +76,7 @@ class OutputProbe:
             self._handles.append(on_forward(module, partial(self._on_forward, name)))
 
     def _on_forward(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
-        if torch.is_grad_enabled() and not _in_transform():
+        if torch.is_grad_enabled() and not in_transform():
             self._guard(self.name, self._on_output, name, module, output)
 
     def _on_output(self, name: str, module: nn.Module, output: Any) -> None:
@@ -154,8 +154,3 @@ class OutputProbe:
                 Row("output_grad", self._gradients[:count], gradients),
             ]
         )
-
-
-def _in_transform() -> bool:
-    """Whether a function transform (vmap, grad) is being applied, whose tensors are not real ones."""
-    return torch._C._functorch.peek_interpreter_stack() is not None

@@ -65,3 +65,8 @@ def measurable(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def type_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def in_transform() -> bool:
+    """Whether a function transform (vmap, grad) is being applied, whose tensors are not real ones."""
+    return torch._C._functorch.peek_interpreter_stack() is not None

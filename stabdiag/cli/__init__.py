@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = stabdiag.main(arguments, prog_name="stabdiag", standalone_mode=False, obj=state)
         # Here, and not when Python ends, where a reader that has gone would be reported.
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message())
+        status = 0
     except click.Abort:
         status = INTERRUPTED
     except BrokenPipeError:

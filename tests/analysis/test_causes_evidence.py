@@ -19,7 +19,7 @@ def adam(lr=1e-3, beta2=0.999, weight_decay=0.0):
 
 
 def cross_entropy(classes):
-    return Event("loss", 0.0, data={"function": "cross_entropy", "classes": classes})
+    return Event("loss", 0.0, data={"function": "cross-entropy", "classes": classes})
 
 
 def parameters(kind, count, **more):

@@ -42,7 +42,7 @@ def rich_run(**changes):
     groups = [{"lr": 0.3, "betas": [0.9, 0.999], "weight_decay": 0.5}]
     events = [
         Event("optimizer", 0.0, data={"name": "AdamW", "groups": groups}),
-        Event("loss", 0.0, data={"function": "cross_entropy", "classes": 128}),
+        Event("loss", 0.0, data={"function": "cross-entropy", "classes": 128}),
     ]
     sites = {"weight": weights, "update": updates, "grad": grads, "output": outputs, "batch": ["input"]}
     return run_of(series, sites=sites, events=events)

@@ -5,6 +5,7 @@ import numpy as np
 from stabdiag.analysis.case import Case, figure
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
+from stabdiag.analysis.losscurve import NEVER_NEGATIVE
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -21,7 +22,7 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
     """
     case, function = Case(), str(run.fact("loss", "function", ""))
     low, high = _last_output(run)
-    if "cross_entropy" in function.lower() or "CrossEntropy" in function:
+    if function == "cross-entropy":
         if low >= 0 and high <= 1:
             case.speaks_for(
                 0.85,
@@ -31,9 +32,11 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
         elif np.isfinite(low) and low < 0 and high <= 1e-6:
             case.speaks_for(0.2, "the model's last output is never positive, as log-probabilities are")
     loss = history(run, "run.loss").within(finding.onset_step, finding.last_step).finite().values
-    if len(loss) and float(np.median(loss)) < 0 and ("nll" in function.lower() or "NLL" in function):
+    if len(loss) and float(np.median(loss)) < 0 and function in NEVER_NEGATIVE:
         case.speaks_for(
-            0.85, f"the loss became negative ({figure(float(np.median(loss)))}): no log-probability is"
+            0.85,
+            f"the loss is negative ({figure(float(np.median(loss)))}), which no {function} can be: "
+            "its sign is wrong, or its input is not what it wants",
         )
     return case.weight()
 

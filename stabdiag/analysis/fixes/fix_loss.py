@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
+
 from stabdiag.analysis.catalogue import Change, fix
+from stabdiag.analysis.history import history
+from stabdiag.analysis.losscurve import NEVER_NEGATIVE
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -8,20 +12,21 @@ from stabdiag.core.run import Run
 @fix("fix-loss", title="Give the loss what it expects")
 def fix_loss(run: Run, finding: Finding) -> Change | None:
     """Passes raw logits to the cross-entropy, which has the softmax in itself, and log-probabilities to
-    `nll_loss`.
+    `nll_loss`; minimizes it, where its negative was minimized.
 
     It costs nothing. It worked when the loss of a classifier starts near ln(classes) and falls below
     1 on an easy batch.
     """
     function = str(run.fact("loss", "function", ""))
-    if "nll" in function.lower():
+    loss = history(run, "run.loss").within(finding.onset_step, finding.last_step).finite().values
+    if function in NEVER_NEGATIVE and len(loss) and float(np.median(loss)) < 0:
         return Change(
-            f"log-probabilities into {function}",
-            "loss = torch.nn.functional.nll_loss(torch.log_softmax(logits, dim=-1), targets)",
+            f"minimize the {function}, not its negative; into nll_loss go log-probabilities",
+            "loss = criterion(outputs, targets)  # without a minus\nloss.backward()",
         )
-    if "cross" in function.lower():
+    if function == "cross-entropy":
         return Change(
-            f"raw logits into {function}: no softmax, sigmoid or log_softmax before it",
+            "raw logits into the cross-entropy: no softmax, sigmoid or log_softmax before it",
             "logits = model(inputs)  # without a softmax at the end\n"
             "loss = torch.nn.functional.cross_entropy(logits, targets)",
         )

@@ -13,11 +13,15 @@ def guard_operation(run: Run, finding: Finding) -> Change:
     not enough, since the gradient of the branch not taken is 0 times infinity. Anomaly mode names the
     line, at half the speed. It worked when nothing is non-finite at the place.
     """
-    where = finding.sites[0] if finding.sites else "the loss"
+    placed = [site for site in finding.sites if site != "run"]
+    where = (
+        f"at {placed[0]}, which was the first to be non-finite, at step {finding.onset_step}"
+        if placed
+        else f"in the layer or the loss that was non-finite at step {finding.onset_step}: "
+        "`stabdiag run --every 1` shows which"
+    )
     return Change(
-        f"clamp the input of log, sqrt, division and exp at {where}, which was the first to be "
-        "non-finite, at step "
-        f"{finding.onset_step}",
+        f"clamp the input of log, sqrt, division and exp {where}",
         "torch.autograd.set_detect_anomaly(True)  # names the operation; remove it afterwards\n"
         "\n"
         "logarithm = torch.log(x.clamp_min(1e-6))\n"

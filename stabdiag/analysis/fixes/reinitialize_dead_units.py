@@ -16,6 +16,8 @@ def reinitialize_dead_units(run: Run, finding: Finding) -> Change | None:
         return None
     sites = {site.name: site for site in run.sites("grad")}
     module = sites[finding.sites[0]].module if finding.sites[0] in sites else finding.sites[0]
+    if not module:
+        return None
     share = f": {100 * finding.value:.0f} % are dead" if finding.value and finding.value <= 1 else ""
     return Change(
         f"redraw the dead units of {module}{share}",

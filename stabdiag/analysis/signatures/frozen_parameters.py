@@ -31,7 +31,8 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
     How it is detected: a trainable parameter with a gradient at `records` steps or more, its own or
     that of its module's output, is in no optimizer, and does not change by other means. Or it is in
     one, the learning rate is not zero, and its recorded changes, `records` of them or more, are all
-    exactly zero. Critical where it concerns more than the share `most` of the trainable elements.
+    exactly zero, or that optimizer never steps while another one does. Critical where it concerns more
+    than the share `most` of the trainable elements.
 
     Look-alikes: `requires_grad=False` is intended, and no finding. Target networks and moving averages
     are in no optimizer and get no gradient. Rows of an embedding that no batch holds do not change.
@@ -135,6 +136,8 @@ def _changes(run: Run, records: int) -> tuple[set[str], set[str]]:
     values = table.values if stepped.all() else table.values[stepped]
     known = ~np.isnan(values)
     zero = (known.sum(axis=0) >= records) & ~(known & (values != 0)).any(axis=0)
+    if known.any(axis=1).sum() >= records:
+        zero |= ~known.any(axis=0)  # its optimizer never stepped, while another one did
     changed = (known & (values != 0)).any(axis=0)
     names = np.array(table.names, dtype=object)
     return set(names[zero]), set(names[changed]) | _drifted(run)

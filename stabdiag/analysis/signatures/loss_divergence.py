@@ -10,9 +10,10 @@ import numpy as np
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import longest_stretch
-from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.losscurve import NEVER_NEGATIVE, LossCurve, loss_curve
 from stabdiag.analysis.robust import Doubles
 from stabdiag.analysis.step_size import schedule
+from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
@@ -58,8 +59,9 @@ def loss_divergence(
     noise explains (8 noise / sqrt(window)), by more than `lost` of the progress made so far, on the
     linear or the logarithmic scale, and by more than `rise` of the first loss, until the end or for
     more than `settle` steps. Or the loss becomes non-finite after such a rise. Or an early peak rises
-    high above the start and the run later regains less than `regained` of that height. Nothing
-    depends on the unit or the sign of the loss.
+    high above the start and the run later regains less than `regained` of that height. Or a loss that
+    cannot be negative, such as a cross-entropy, falls ten times as far below zero as it began away from
+    it. Nothing else depends on the unit or the sign of the loss.
 
     Look-alikes: a jump that comes back within `settle` steps is a loss-spike; a loss that is suddenly
     non-finite without a rise is nonfinite-origin; a catapult, an early peak after which the loss falls
@@ -75,7 +77,12 @@ def loss_divergence(
     the onset.
     """
     curve = loss_curve(run, least=3)
-    found = _lost(curve, lost) or _risen(curve, lost, rise, int(settle)) or _thrown(curve, regained)
+    found = (
+        _lost(curve, lost)
+        or _bottomless(run, curve)
+        or _risen(curve, lost, rise, int(settle))
+        or _thrown(curve, regained)
+    )
     if found is None:
         return
     onset = int(curve.steps[found.onset])
@@ -95,7 +102,9 @@ def loss_divergence(
         onset_step=onset,
         peak_step=int(curve.steps[found.peak]),
         last_step=int(curve.steps[found.last]),
-        message=f"The loss rises from {figure(before)} at step {onset} {found.words}.",
+        message=f"The loss {found.words}."
+        if found.words.startswith("falls")
+        else f"The loss rises from {figure(before)} at step {onset} {found.words}.",
         value=float(curve.values[found.peak]),
         threshold=found.needed,
         evidence=(Evidence("run.loss", ("run",), threshold=found.needed),),
@@ -117,6 +126,17 @@ def _lost(curve: LossCurve, lost: float) -> Rise | None:
     words = f"to {figure(curve.values[peak])} and is not finite from step {curve.steps[curve.lost_from]} on"
     onset = _onset(curve, base, needed, peak)
     return Rise(onset, peak, len(curve.values) - 1, needed, Severity.critical, words)
+
+
+def _bottomless(run: Run, curve: LossCurve) -> Rise | None:
+    """A loss that cannot be negative falls without end: it is being maximized."""
+    function = run.fact("loss", "function")
+    needed = -10.0 * abs(curve.start) - curve.margin
+    if function not in NEVER_NEGATIVE or curve.several or not curve.end < needed:
+        return None
+    onset = int(np.flatnonzero(curve.values < 0)[0])
+    words = f"falls to {figure(curve.end)} since step {curve.steps[onset]}, and no {function} can be negative"
+    return Rise(onset, len(curve.values) - 1, len(curve.values) - 1, needed, Severity.critical, words)
 
 
 def _risen(curve: LossCurve, lost: float, rise: float, settle: int) -> Rise | None:
@@ -203,6 +223,12 @@ def _lands_in_a_bad_region(rng: np.random.Generator) -> Run:
     steps = np.arange(300)
     loss = 4.3 + 8.0 * np.exp(-np.abs(steps - 3) / 2) + 0.05 * rng.standard_normal(300)
     return run_of({"run.loss": np.where(steps == 0, 4.86, loss)})
+
+
+@loss_divergence.fires_on
+def _maximized_by_a_wrong_sign(rng: np.random.Generator) -> Run:
+    loss = -1.6 - 0.5 * np.arange(300.0) ** 1.5 + 0.1 * rng.standard_normal(300)
+    return run_of({"run.loss": loss}, events=[Event("loss", 0.0, 0, 0, {"function": "cross-entropy"})])
 
 
 @loss_divergence.quiet_on

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from stabdiag.capture.steps import StepClock
+
+
+def rows(turns: str) -> list[str]:
+    """The rows that a sequence of optimizer steps makes, each written as who stepped in it."""
+    clock, done, current = StepClock(), [], ""
+    for optimizer in turns:
+        if clock.closes_before(optimizer):
+            clock.close()
+            done.append(current)
+            current = ""
+        current += optimizer
+        if clock.closes_after(optimizer):
+            clock.close()
+            done.append(current)
+            current = ""
+    assert clock.open == bool(current)
+    return [*done, current] if current else done
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ("aaaa", "a a a a"),
+        ("dgdgdg", "d gd gd g"),  # one optimizer after the other: the second joins the next row
+        ("dddddgdddddg", "d d d d d gd d d d d g"),  # a critic that steps five times
+        ("gdddgddd", "g d d dg d d d"),
+        ("aaabbbbbb", "a a a b b b b b b"),  # a second phase
+        ("abcabc", "a bca bc"),
+    ],
+)
+def test_a_row_ends_when_the_clock_steps_or_another_steps_twice(turns, expected):
+    assert rows(turns) == expected.split()
+
+
+def test_a_second_phase_takes_over_the_clock_and_then_closes_at_once():
+    clock = StepClock()
+    assert clock.closes_after("first")
+    clock.close()
+    at_once = []
+    for _ in range(6):
+        if clock.closes_before("second"):
+            clock.close()
+        ends = clock.closes_after("second")
+        at_once.append(ends)
+        if ends:
+            clock.close()
+    assert at_once == [False, False, False, True, True, True]
+
+
+def test_a_guest_never_takes_over_while_the_clock_goes_on():
+    clock = StepClock()
+    for _ in range(20):
+        assert clock.closes_after("clock")
+        clock.close()
+        assert not clock.closes_after("guest")
