@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 import stabdiag
 
@@ -48,7 +49,7 @@ def process(world_size: int) -> dict[str, Any]:
 
 def model(module: nn.Module, name: str) -> dict[str, Any]:
     """Data of the `model` event."""
-    parameters = list(module.parameters())
+    parameters = [p for p in module.parameters() if not is_lazy(p)]
     return {
         "name": name,
         "class": type(module).__name__,

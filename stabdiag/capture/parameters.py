@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from stabdiag.capture.roots import Root, source_of
 from stabdiag.capture.tensors import measurable, type_name
@@ -38,11 +39,15 @@ class Inventory:
             added.append(root)
             owners = root.modules()
             for name, parameter in root.parameters().items():
-                if id(parameter) not in self._known and measurable(parameter) is not None:
+                if self._is_new(parameter):
                     self._known.add(id(parameter))
                     self._named[name] = parameter
                     self._owners[name] = owners.get(name.rpartition(".")[0], module)
         return added
+
+    def _is_new(self, parameter: torch.Tensor) -> bool:
+        measured = not is_lazy(parameter) and measurable(parameter) is not None
+        return measured and id(parameter) not in self._known
 
     def _prefix(self, module: nn.Module) -> str:
         taken = {root.prefix for root in self._roots}
@@ -57,7 +62,7 @@ class Inventory:
         if not self.primary:
             self.primary = held
         for parameter in held:
-            if id(parameter) not in self._known and measurable(parameter) is not None:
+            if self._is_new(parameter):
                 self._known.add(id(parameter))
                 self._named[f"parameters.{len(self._named)}"] = parameter
 

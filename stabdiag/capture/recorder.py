@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -71,7 +72,9 @@ class Recorder:
             self._scalars,
         )
         self._wrappers: dict[int, nn.Module | None] = {}
-        self._optimizers: dict[int, int] = {}
+        # Weak, as a later optimizer may have the address of one that is gone.
+        self._optimizers: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
+        self._optimizers_seen = 0
         self._stepping = False
         self._backwards = 0
         self._evaluations = 0
@@ -115,18 +118,19 @@ class Recorder:
         self._batches.watch({prefix: (entries[prefix], c) for prefix, c in calls.items() if c is not None})
 
     def knows(self, optimizer: torch.optim.Optimizer) -> bool:
-        return id(optimizer) in self._optimizers
+        return optimizer in self._optimizers
 
     @property
     def optimized(self) -> bool:
-        """Whether any optimizer is known."""
-        return bool(self._optimizers)
+        """Whether any optimizer was ever known."""
+        return self._optimizers_seen > 0
 
     def add_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         self.guard("discovery", self._add_optimizer, optimizer)
 
     def _add_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        index = self._optimizers.setdefault(id(optimizer), len(self._optimizers))
+        index = self._optimizers[optimizer] = self._optimizers_seen
+        self._optimizers_seen += 1
         held = [p for group in optimizer.param_groups for p in group["params"]]
         self._inventory.optimized(held)
         self._event("optimizer", **facts.optimizer(optimizer, index))
@@ -167,8 +171,9 @@ class Recorder:
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
         self._stepping = True
-        if not self._in_backward() and self._clock.closes_before(id(optimizer)):
+        if not self._in_backward() and self._clock.closes_before(self._optimizers[optimizer]):
             self.close()
+            self._backwards = 1  # the pass whose gradients this step uses
         self._evaluations = 0
         self.guard("update", lambda: self._updates.before_step(self._indices(optimizer)))
 
@@ -179,9 +184,9 @@ class Recorder:
         self.guard("update", lambda: self._updates.after_step(self._indices(optimizer)))
         samples = self._batches.samples
         self.guard("grad", lambda: self._gradients.after_step(self._indices(optimizer), samples))
-        index = self._optimizers.get(id(optimizer), 0)
+        index = self._optimizers[optimizer]
         self.guard("run", self._scalars.after_step, index, optimizer)
-        ends = self._clock.closes_after(id(optimizer))
+        ends = self._clock.closes_after(index)
         if self._in_backward():
             self._close_after_backward = True
         elif ends:

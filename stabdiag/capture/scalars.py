@@ -71,7 +71,7 @@ class ScalarProbe:
             return
         parts = [root.detach().to(torch.float32).reshape(()) for root in roots]
         loss = torch.stack([p.to(parts[0].device) for p in parts]).sum()
-        self._scale = scale
+        self._scale = None if scale is None else scale.detach().clone()  # update() changes it in place
         self._losses.append(loss if scale is None else loss / scale.to(loss.device))
 
     def after_step(self, index: int, optimizer: torch.optim.Optimizer) -> None:
@@ -84,18 +84,21 @@ class ScalarProbe:
 
     def harvest(self) -> Harvest:
         tensors: dict[str, torch.Tensor] = {}
-        if self._losses:
-            tensors["losses"] = torch.stack([t.to(self._losses[0].device) for t in self._losses])
+        # Where an optimizer has stepped, losses since then are of a step that is yet to come.
+        end = self._assigned or len(self._losses)
+        losses, later = self._losses[:end], self._losses[end:]
+        if losses:
+            tensors["losses"] = torch.stack([t.to(losses[0].device) for t in losses])
         if self._scale is not None:
-            tensors["scale"] = self._scale.detach().clone()
+            tensors["scale"] = self._scale
         now = perf_counter()
         host = {
-            "micro_batches": float(len(self._losses)),
+            "micro_batches": float(len(losses)),
             "step_time": now - self._began,
             "memory": memory_mib(),
         }
         slices, rates, groups = dict(self._of_optimizer), dict(self._rates), dict(self._groups)
-        self._losses, self._of_optimizer, self._assigned, self._began = [], {}, 0, now
+        self._losses, self._of_optimizer, self._assigned, self._began = later, {}, 0, now
         return Harvest(tensors, partial(self._finish, host, slices, rates, groups))
 
     def _finish(

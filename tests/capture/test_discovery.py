@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stabdiag.capture.discovery import Discovery
+
+
+@pytest.fixture
+def discovery():
+    calls = []
+    found = Discovery(lambda module, _: calls.append(module))
+    found.seen = calls
+    yield found
+    found.remove()
+
+
+def test_modules_are_known_from_when_they_are_built_and_not_kept_alive(discovery):
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    assert {id(model), id(model[0])} <= {id(module) for module in discovery.modules}
+    kept = len(discovery.modules)
+    del model
+    gc.collect()
+    assert len(discovery.modules) < kept
+
+
+def test_calls_without_gradients_and_those_after_it_has_settled_trigger_nothing(discovery):
+    model = nn.Linear(1, 1)
+    with torch.no_grad():
+        model(torch.ones(1, 1))
+    assert discovery.seen == []
+    model(torch.ones(1, 1))
+    discovery.settle()
+    model(torch.ones(1, 1))
+    assert discovery.seen == [model]
+
+
+def test_compiled_modules_are_noted_with_their_wrappers(discovery):
+    model, in_place = nn.Linear(1, 1), nn.Linear(1, 1)
+    wrapper = torch.compile(model, backend="eager")
+    in_place.compile(backend="eager")
+    assert discovery.compiled == [(model, wrapper), (in_place, None)]
+
+
+def test_torch_is_as_before_when_it_is_removed():
+    from torch.nn.modules import module as tables
+
+    names = (
+        "_global_forward_pre_hooks",
+        "_global_module_registration_hooks",
+        "_global_parameter_registration_hooks",
+    )
+    before, compile = [dict(getattr(tables, name)) for name in names], nn.Module.compile
+    found = Discovery(lambda *_: None)
+    assert [dict(getattr(tables, name)) for name in names] != before
+    found.remove()
+    assert [dict(getattr(tables, name)) for name in names] == before
+    assert nn.Module.compile is compile
+
+
+def test_what_is_trained_is_found_among_everything_else(session, found, train, healthy):
+    normalize, criterion = nn.BatchNorm1d(3, affine=False), nn.MSELoss()
+    model = nn.Sequential(nn.Linear(3, 2))
+    other = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [normalize(other(torch.randn(4, 3))).detach() for _ in range(3)]
+    train(model, optimizer, batches, loss=lambda out: criterion(out, torch.zeros_like(out)))
+    run = found()
+    healthy(run)
+    assert run.fact("model", "class") == "Sequential"
+    assert [site.name for site in run.sites("weight")] == ["0.weight", "0.bias"]
+    assert run.fact("loss", "function") == "mean-squared-error"
+    assert run.steps == 3
+
+
+def test_a_model_that_is_never_trained_writes_nothing(session, tmp_path):
+    model = nn.Linear(2, 2)
+    model(torch.ones(1, 2))
+    with torch.no_grad():
+        model(torch.ones(1, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_optimizer_that_steps_without_a_backward_pass_is_no_step(session, found):
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # as loading a distributed checkpoint does
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert found().steps == 1
+
+
+def test_a_loop_without_an_optimizer_has_a_step_a_backward_pass(session, found, healthy):
+    model = nn.Linear(2, 1)
+    losses = []
+    for _ in range(5):
+        loss = (model(torch.randn(8, 2)) - 1).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+        for parameter in model.parameters():
+            parameter.data.add_(parameter.grad, alpha=-0.1)
+            parameter.grad.zero_()
+    run = found()
+    healthy(run)
+    np.testing.assert_allclose(run.table("run.loss").first(), losses, rtol=1e-6)
+    assert np.isfinite(run.table("grad.norm").values).all()
+
+
+def test_parameters_that_no_module_owns_are_recorded(session, found, healthy):
+    weight = torch.randn(4, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (torch.randn(2, 4) @ weight).square().mean().backward()
+        optimizer.step()
+    run = found()
+    healthy(run)
+    assert [site.name for site in run.sites("grad")] == ["parameters.0"]
+    assert run.steps == 3
+
+
+def test_two_models_are_found_with_their_optimizers(session, found, healthy):
+    maker, judge = nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 1))
+    of_maker = torch.optim.Adam(maker.parameters())
+    of_judge = torch.optim.Adam(judge.parameters())
+    for _ in range(4):
+        made = maker(torch.randn(4, 2))
+        of_judge.zero_grad()
+        judge(made.detach()).mean().backward()
+        of_judge.step()
+        of_maker.zero_grad()
+        (-judge(made)).mean().backward()
+        of_maker.step()
+    run = found()
+    healthy(run)
+    assert {event.data["name"] for event in run.events_of("model")} == {"Linear", "Sequential"}
+    assert {"Linear.weight", "Sequential.0.weight"} <= {site.name for site in run.sites("grad")}
+    assert 4 <= run.steps <= 5
+
+
+def test_an_optimizer_made_late_joins(session, found, train, healthy):
+    model, told = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), []
+
+    def loss(output):
+        told.append(output.square().mean())
+        return told[-1]
+
+    train(model, torch.optim.SGD(model[1].parameters(), lr=0.1), torch.randn(3, 4, 2), loss)
+    train(model, torch.optim.Adam(model.parameters()), torch.randn(5, 4, 2), loss)
+    run = found()
+    healthy(run)
+    assert len(list(run.events_of("optimizer"))) == 2
+    np.testing.assert_allclose(run.table("run.loss").first(), [one.item() for one in told], rtol=1e-6)
+    assert (run.table("run.micro_batches").first() == 1).all()
+    names = ["weight", "bias", "Sequential.0.weight", "Sequential.0.bias"]
+    updates = run.table("update.norm")
+    np.testing.assert_array_equal([np.isfinite(updates.column(name)).sum() for name in names], [8, 8, 5, 5])
+
+
+def test_a_model_compiled_in_place_is_recorded_without_its_outputs(session, found, train, healthy):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 1)
+
+        def forward(self, x):
+            return self.inner(x).relu()
+
+    model = Model()
+    model.compile(backend="aot_eager", fullgraph=True)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), torch.randn(4, 3, 2))
+    run = found()
+    healthy(run)
+    assert run.steps == 4
+    assert np.isfinite(run.table("grad.norm").values).all()
+    assert "output.rms" not in run
+    assert "torch.compile" in run.fact("coverage", "because")
