@@ -109,6 +109,16 @@ def test_the_debug_logging_of_autograd_still_works(diary, caplog):
     assert len(diary.begun) == 2
 
 
+def test_its_logging_hooks_are_taken_off_again(diary, caplog):
+    loss, counts = leaf().sum(), []
+    with caplog.at_level(logging.DEBUG, logger="torch.autograd.graph"):
+        for _ in range(2):
+            caplog.clear()
+            loss.backward(retain_graph=True)
+            counts.append(caplog.text.count("Executing"))
+    assert counts[0] == counts[1] > 0
+
+
 def test_torch_is_as_before_when_it_is_removed():
     before = vars(graph)["log"], graph._register_logging_hooks_on_whole_graph
     kept = Diary()

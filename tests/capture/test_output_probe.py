@@ -92,6 +92,16 @@ def test_a_checkpointed_module_counts_once(watch, at, healthy, reentrant, early_
         assert norm == pytest.approx(2 * x.norm().item(), rel=1e-5)
 
 
+def test_a_recomputation_that_runs_to_its_end_is_not_a_second_call(watch, at):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer = sgd(model)
+    with watch(model, optimizer) as recording, set_checkpoint_early_stop(False):
+        x = torch.tensor([[float("inf"), 1.0]])
+        checkpoint(model[1], model[0](x), use_reentrant=False).sum().backward()
+        optimizer.step()
+    assert at(recording.run, "output.nonfinite") == {"0": 1, "1": 1}
+
+
 def test_evaluation_does_not_count(watch, at):
     model = nn.Linear(2, 2)
     optimizer = sgd(model)

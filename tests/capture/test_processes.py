@@ -59,6 +59,22 @@ for _ in range(2):
         model(x).square().mean().backward()
         optimizer.step()
 """
+FORKED = """
+import os, sys, torch
+torch.set_num_threads(1)
+model = torch.nn.Linear(8, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+def train(steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(16, 8)).square().mean().backward()
+        optimizer.step()
+train(3)
+child = os.fork()
+train(2 if child else 4)
+if child:
+    os.waitpid(child, 0)
+"""
 HUGGING_FACE = """
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
@@ -151,6 +167,17 @@ def test_spawned_workers_are_recorded_each_and_their_parent_is_not(tmp_path):
     run(tmp_path, *RUN, "train.py")
     assert recorded(tmp_path).info.processes == 2
     assert {recorded(tmp_path, number).steps for number in (0, 1)} == {6, 7}
+
+
+@pytest.mark.slow
+def test_a_forked_process_that_trains_is_recorded_apart(tmp_path):
+    (tmp_path / "train.py").write_text(FORKED)
+    run(tmp_path, *RUN, "train.py")
+    parent, child = (recorded(tmp_path, number) for number in (0, 1))
+    assert parent.table("run.loss").steps.tolist() == list(range(5))
+    assert child.table("run.loss").steps.tolist() == list(range(4))
+    assert np.isfinite(child.table("run.loss").first()).all()
+    assert np.isfinite(child.table("grad.norm").values).all()
 
 
 @pytest.mark.slow

@@ -161,16 +161,20 @@ def test_a_step_that_fails_does_not_end_the_recording(watch, healthy):
     assert recording.run.steps == 7
 
 
-def test_a_step_that_calls_its_parents_counts_once(watch):
-    class Own(torch.optim.SGD):
+def test_a_step_that_calls_its_parents_counts_once_and_whole(watch):
+    class Halving(torch.optim.SGD):
+        @torch.no_grad()
         def step(self, closure=None):
-            return super().step(closure)
+            super().step(closure)
+            for parameter in self.param_groups[0]["params"]:
+                parameter.mul_(0.5)
 
-    model = nn.Linear(2, 1)
-    optimizer = Own(model.parameters(), lr=0.1)
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = Halving(model.parameters(), lr=0.0)
     with watch(model, optimizer) as recording:
         for _ in range(4):
             model(torch.ones(1, 2)).sum().backward()
             optimizer.step()
+    assert recording.run.table("update.ratio").column("weight").tolist() == [0.5] * 4
     assert recording.run.steps == 4
     assert (recording.run.table("run.micro_batches").first() == 1).all()
