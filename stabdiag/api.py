@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from stabdiag.analysis.diagnose import diagnose
+from stabdiag.core.cadence import Cadence
 from stabdiag.core.config import Configuration, load_configuration
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.finding import Finding
@@ -68,13 +69,13 @@ def report(run: Run, config: Configuration | None = None) -> Report:
 class Watch:
     """A recording in this process. Use it in a `with` statement, or call `close` in the end."""
 
-    def __init__(self, path: Path, info: RunInfo, every: int, config: Configuration) -> None:
+    def __init__(self, path: Path, info: RunInfo, cadence: Cadence, config: Configuration) -> None:
         from stabdiag.capture.session import Session
 
         self.path = path
         self._info = info
         self._config = config
-        self._session: Session | None = Session(path, every)
+        self._session: Session | None = Session(path, cadence)
         write_info(path, info)
 
     def record(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -129,27 +130,30 @@ def watch(
     *,
     log_dir: str | Path = "stabdiag-runs",
     name: str | None = None,
-    every: int = 10,
+    budget: str | float = "2%",
+    every: int | None = None,
 ) -> Watch:
     """Records the training of `model` by `optimizer` from now on.
 
     Both may be several. An optimizer that is not given joins when it first steps, if it holds parameters
     of the models. `log_dir` is the folder in which the run directory is made, `name` the directory's own
-    name; tensors are recorded at each `every`-th step. Raises StabdiagError where no run directory can be
+    name. `budget` is the share of the training time that recording may take, `off` for no limit; `every`
+    in its place records every `every`-th step whole. Raises StabdiagError where no run directory can be
     made.
     """
     import stabdiag
 
     models: Any = [model] if not isinstance(model, Sequence) else model
     optimizers: Any = [optimizer] if not isinstance(optimizer, Sequence) else optimizer
+    cadence = Cadence.parse(budget, every)
     path = create_run_directory(Path(log_dir), name or "watch", exact=name is not None)
     info = RunInfo(
         command=("stabdiag.watch",),
         started=time.time(),
         host=platform.node(),
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
-        configuration={"every": every},
+        configuration=cadence.to_json(),
     )
-    started = Watch(path, info, every, load_configuration(Path.cwd()))
+    started = Watch(path, info, cadence, load_configuration(Path.cwd()))
     started.record(models, optimizers)
     return started

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 import stabdiag
-from stabdiag.capture import batches, gradients, outputs, scalars, updates
+from stabdiag.capture.probes import batches, gradients, outputs, updates
+from stabdiag.capture.probes.run import RunProbe
 
 SCRIPTS = Path(__file__).parent / "capture" / "scripts.py"
 KINDS = [
@@ -87,22 +88,22 @@ def train(watching: bool, folder: Path, steps: int = 12) -> tuple[list[float], s
 
 
 PROBES = [
-    ("output", outputs.OutputProbe, "_measure", {"run", "batch", "grad", "weight", "update"}),
-    ("output", outputs.OutputProbe, "_on_gradient", {"run", "batch", "grad", "weight", "update"}),
-    ("output", outputs.OutputProbe, "_finish", {"run", "batch", "grad", "weight", "update"}),
-    ("grad", gradients.GradientProbe, "after_step", {"run", "batch", "output", "output_grad", "update"}),
-    ("grad", gradients.GradientProbe, "before_clipping", {"run", "batch", "output", "output_grad", "update"}),
-    ("grad", gradients.GradientProbe, "harvest", {"run", "batch", "output", "output_grad", "update"}),
-    ("update", updates.UpdateProbe, "before_step", {"run", "batch", "output", "output_grad", "grad"}),
-    ("update", updates.UpdateProbe, "after_step", {"run", "batch", "output", "output_grad", "grad"}),
-    ("batch", batches.BatchProbe, "add_inputs", {"run", "output", "output_grad", "grad", "update"}),
-    ("run", scalars.ScalarProbe, "add_loss", {"batch", "output", "output_grad", "grad", "update"}),
+    (outputs.OutputProbe, "_measure", {"run", "batch", "grad", "weight", "update"}),
+    (outputs.OutputProbe, "_on_gradient", {"run", "batch", "grad", "weight", "update"}),
+    (outputs.OutputProbe, "_finish", {"run", "batch", "grad", "weight", "update"}),
+    (gradients.GradientProbe, "on_step_end", {"run", "batch", "output", "output_grad", "update"}),
+    (gradients.GradientProbe, "on_clip", {"run", "batch", "output", "output_grad", "update"}),
+    (gradients.GradientProbe, "harvest", {"run", "batch", "output", "output_grad", "update"}),
+    (updates.UpdateProbe, "on_step_begin", {"run", "batch", "output", "output_grad", "grad"}),
+    (updates.UpdateProbe, "on_step_end", {"run", "batch", "output", "output_grad", "grad"}),
+    (batches.BatchProbe, "on_call", {"run", "output", "output_grad", "grad", "update"}),
+    (RunProbe, "on_backward_begin", {"batch", "output", "output_grad", "grad", "update"}),
 ]
 
 
-@pytest.mark.parametrize(("probe", "owner", "method", "others"), PROBES)
+@pytest.mark.parametrize(("owner", "method", "others"), PROBES)
 def test_an_error_in_a_probe_switches_off_that_probe_and_nothing_else(
-    tmp_path, monkeypatch, probe, owner, method, others
+    tmp_path, monkeypatch, owner, method, others
 ):
     expected, _ = train(False, tmp_path)
     original = getattr(owner, method)
@@ -129,7 +130,7 @@ def test_an_error_in_a_probe_switches_off_that_probe_and_nothing_else(
     losses, recording = train(True, tmp_path)
     assert losses == expected
     errors = list(recording.run.events_of("recorder-error"))
-    assert [error.data["probe"] for error in errors] == [probe]
+    assert [error.data["probe"] for error in errors] == [owner.id]
     assert "planted" in errors[0].data["error"]
     for kind in others:
         assert recording.run.kinds[kind].steps[-1] >= 10, kind
@@ -169,6 +170,7 @@ import json, os, sys
 from pathlib import Path
 import torch
 from stabdiag.capture.session import start
+from stabdiag.core.cadence import Cadence
 for number in range(20):
     folder = Path(f"run-{{number}}")
     folder.mkdir()
@@ -176,7 +178,7 @@ for number in range(20):
     sys.stdin.readline()
     child = os.fork()
     if child == 0:
-        start(folder, 3)
+        start(folder, Cadence(every=3))
         print("child", os.getpid(), flush=True)
         exec({ENDLESS!r})
         os._exit(0)

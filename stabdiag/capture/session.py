@@ -21,6 +21,7 @@ from stabdiag.capture.recorder import Recorder
 from stabdiag.capture.roots import owners
 from stabdiag.capture.seams import Seams
 from stabdiag.capture.sink import RunSink, rank_and_world
+from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
 from stabdiag.store.events import EventLog
 
@@ -29,9 +30,9 @@ class Session:
     """Finds what is trained, and makes a recorder for it when training begins; a process that never
     trains writes nothing."""
 
-    def __init__(self, run_dir: Path, every: int) -> None:
+    def __init__(self, run_dir: Path, cadence: Cadence) -> None:
         self._run_dir = run_dir
-        self._every = every
+        self._cadence = cadence
         self._guard = Guard(self._failed)
         self._recorder: Recorder | None = None
         self._given: set[int] | None = None
@@ -88,7 +89,7 @@ class Session:
             sink.event(Event("process", time.time(), None, sink.rank, facts.process(world)))
             self._recorder = Recorder(
                 sink,
-                self._every,
+                self._cadence,
                 in_backward=lambda: self._seams.backward.active,
                 before_forward=lambda: self._guard("discovery", self._look_for_skipped_step),
                 rank=sink.rank,
@@ -179,9 +180,9 @@ class Session:
             print(f"stabdiag: {probe}: {data['error']} ({full})", file=sys.stderr)
 
 
-def start(run_dir: Path, every: int) -> Session:
+def start(run_dir: Path, cadence: Cadence) -> Session:
     """Records this process from now to its end. Called when torch has just been imported."""
-    session = Session(run_dir, every)
+    session = Session(run_dir, cadence)
     os.register_at_fork(after_in_child=session.forked)
     atexit.register(_at_exit, session, run_dir)
     return session

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stabdiag.cli._options import configuration, set_option
+from stabdiag.core.cadence import Cadence
 
 
 class TargetCommand(click.Command):
@@ -31,12 +32,17 @@ class TargetCommand(click.Command):
 
 @click.command(cls=TargetCommand)
 @click.option(
+    "--budget",
+    default="2%",
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the training time that recording may take; off: every step whole.",
+)
+@click.option(
     "--every",
     type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
     metavar="K",
-    help="Measure outputs and weights at every K-th step; the loss and gradients always are.",
+    help="In place of a budget: every K-th step whole, gradients and the batch at all.",
 )
 @click.option(
     "--log-dir",
@@ -57,7 +63,8 @@ class TargetCommand(click.Command):
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
 def run(
-    every: int,
+    budget: str,
+    every: int | None,
     log_dir: Path,
     name: str | None,
     settings: tuple[str, ...],
@@ -76,5 +83,6 @@ def run(
     from stabdiag.launch.voice import Voice
 
     config = configuration(settings)
-    options = Options(every, log_dir, name, not no_report, stop_on == "critical", config)
+    cadence = Cadence.parse(budget, every)
+    options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", config)
     supervise(resolve_target(target), options, Voice(quiet)).pass_on()

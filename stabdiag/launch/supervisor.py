@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import stabdiag
+from stabdiag.core.cadence import Cadence
 from stabdiag.core.config import Configuration
 from stabdiag.core.run import RunInfo
 from stabdiag.launch.child import Child, Ending
@@ -31,9 +32,9 @@ TICK = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`every`: record tensors at each that many steps. `name`: the run directory's own name."""
+    """`name`: the run directory's own name."""
 
-    every: int = 10
+    cadence: Cadence = field(default_factory=Cadence)
     log_dir: Path = Path("stabdiag-runs")
     name: str | None = None
     page: bool = True
@@ -52,10 +53,10 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
         host=platform.node(),
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
         git_commit=_git_commit(),
-        configuration={"every": options.every, **asdict(options.config)},
+        configuration={**options.cadence.to_json(), **asdict(options.config)},
     )
     write_info(run_dir, info)
-    environment = child_environment(os.environ, run_dir, options.every)
+    environment = child_environment(os.environ, run_dir, options.cadence)
     with HeldSignals() as held:
         child = Child(target, environment, held.before)
         voice.say(f"recording into {run_dir}")
@@ -76,7 +77,7 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
     return ending
 
 
-def child_environment(ours: Mapping[str, str], run_dir: Path, every: int) -> dict[str, str]:
+def child_environment(ours: Mapping[str, str], run_dir: Path, cadence: Cadence) -> dict[str, str]:
     """`ours` with the bootstrap first on PYTHONPATH, and where and how to record."""
     folders = [f for f in ours.get("PYTHONPATH", "").split(os.pathsep) if f != str(BOOTSTRAP)]
     # A PYTHONPATH that is set but empty is none; an empty entry in a longer one is the working directory.
@@ -85,7 +86,7 @@ def child_environment(ours: Mapping[str, str], run_dir: Path, every: int) -> dic
         **ours,
         "PYTHONPATH": os.pathsep.join([str(BOOTSTRAP), *kept]),
         "STABDIAG_RUN": str(run_dir.absolute()),
-        "STABDIAG_OPTIONS": json.dumps({"every": every}),
+        "STABDIAG_OPTIONS": json.dumps(cadence.to_json()),
     }
 
 

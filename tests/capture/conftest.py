@@ -10,6 +10,7 @@ import torch
 import stabdiag
 from stabdiag.api import Watch
 from stabdiag.capture.session import Session
+from stabdiag.core.cadence import Cadence
 from stabdiag.core.run import Run
 
 
@@ -28,7 +29,7 @@ def watch(tmp_path: Path) -> Callable[..., Watch]:
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
     """A recorder as `stabdiag run` starts one: it has to find out by itself what is trained."""
-    started = Session(tmp_path, 1)
+    started = Session(tmp_path, Cadence(every=1))
     yield started
     started.end()
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from stabdiag.capture.gradients import DEAD_SAMPLES
+from stabdiag.capture.probes.gradients import DEAD_SAMPLES
 
 
 def model() -> nn.Sequential:

@@ -5,13 +5,15 @@ import math
 import pytest
 
 from stabdiag.capture.schedule import AFTER_TROUBLE, FIRST, REST, Schedule
+from stabdiag.capture.tier import Tier
+from stabdiag.core.cadence import Cadence
 
 
 def recorded(every: int, steps: int, trouble: dict[int, tuple[float, float]]) -> list[int]:
-    """Steps that are due, where the loss and gradient norm are 1 but for those in `trouble`."""
-    schedule, due = Schedule(every), []
+    """Steps that are recorded whole; the loss and gradient norm are 1 but for those in `trouble`."""
+    schedule, due = Schedule(Cadence(every=every)), []
     for step in range(steps):
-        if schedule.due(step):
+        if schedule.choose(step) >= Tier.STANDARD:
             due.append(step)
         schedule.observe(step, *trouble.get(step, (1.0, 1.0)))
     return due

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from stabdiag.capture.updates import SAMPLE
+from stabdiag.capture.probes.updates import SAMPLE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from stabdiag.capture.scalars import MOST_GROUPS, memory_mib
+from stabdiag.capture.probes.run import MOST_GROUPS, memory_mib
 
 
 def test_the_loss_is_the_sum_of_the_micro_batches(watch, at):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,12 +11,14 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from stabdiag.capture.guard import Guard
 from stabdiag.capture.hooks import on_forward
 from stabdiag.capture.partials import LogHarvest, PartialLog
+from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.roots import source_of
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
+from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform, measurable, tensors_in, type_name
+from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
 from stabdiag.stats.moments import Moments
 
@@ -36,20 +37,20 @@ class _Seen:
         return self._tensor() is tensor and tensor._version == self._version
 
 
-class OutputProbe:
-    """Kinds `output` and `output_grad`, on the modules given to `watch`.
+@probe
+class OutputProbe(Probe):
+    """Kinds `output` and `output_grad`.
 
-    `in_backward` tells recomputation of checkpointed modules from the forward pass. Evaluation does not
-    count: it runs without gradients. So does the first pass of a reentrant checkpoint, whose
-    recomputation is then the one that is measured.
+    The recomputation of a checkpointed module does not count, nor does evaluation: it runs without
+    gradients. So does the first pass of a reentrant checkpoint, whose recomputation is then the one that
+    is measured.
     """
 
-    name = "output"
+    id = "output"
+    tier = Tier.STANDARD
 
-    def __init__(self, guard: Guard, in_backward: Callable[[], bool]) -> None:
-        self._guard = guard
-        self._in_backward = in_backward
-        self._modules: dict[str, nn.Module] = {}
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
         self._handles: list[RemovableHandle] = []
         self._sites: dict[str, int] = {}
         self._outputs: list[Site] = []
@@ -59,28 +60,18 @@ class OutputProbe:
         self._in_forward: set[str] = set()
         self._last: _Seen | None = None
 
-    def watch(self, modules: dict[str, nn.Module]) -> None:
-        self._modules.update(modules)
-
-    @property
-    def fired(self) -> set[str]:
-        """Names of the modules that were seen to run."""
-        return {site.name.partition("[")[0] for site in self._outputs}
-
-    def order(self) -> dict[str, int]:
-        """Module name -> position in the forward pass."""
-        return {site.name: site.order for site in self._outputs}
-
-    def arm(self) -> None:
-        for name, module in self._modules.items():
+    def arm(self, tier: Tier) -> None:
+        if tier < self.tier:
+            return
+        for name, module in self.subject.modules.items():
             self._handles.append(on_forward(module, partial(self._on_forward, name)))
 
     def _on_forward(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
         if torch.is_grad_enabled() and not in_transform():
-            self._guard(self.name, self._on_output, name, module, output)
+            self.subject.guard(self.id, self._on_output, name, module, output)
 
     def _on_output(self, name: str, module: nn.Module, output: Any) -> None:
-        if self._in_backward():
+        if self.subject.in_backward():
             if name in self._in_forward:
                 return
         else:
@@ -104,6 +95,7 @@ class OutputProbe:
                 order=site,
                 source=source_of(module),
             )
+            self.subject.order.setdefault(name, site)
             self._outputs.append(described)
             self._gradients.append(replace(described, kind="output_grad"))
         if self._last is not None and self._last.is_of(tensor):
@@ -113,7 +105,7 @@ class OutputProbe:
         self._last = _Seen(tensor, self._forward.add(site, values), sites := [site])
         if tensor.requires_grad and not tensor.is_leaf:  # a hook on a parameter would stay for good
             # Torch warns of hooks on a tensor that is saved, as losses are: this one goes with the step.
-            hook = partial(self._guard, self.name, self._on_gradient, sites)
+            hook = partial(self.subject.guard, self.id, self._on_gradient, sites)
             self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def _on_gradient(self, sites: list[int], gradient: torch.Tensor) -> None:

@@ -11,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from stabdiag.capture.partials import LogHarvest, PartialLog
+from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
+from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import measurable
+from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
 from stabdiag.stats.extent import Extent
 from stabdiag.stats.rows import silent_rows
@@ -28,20 +31,22 @@ def norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack([n.to(each[0].device, torch.float32) for n in each])
 
 
-class GradientProbe:
+@probe
+class GradientProbe(Probe):
     """Kinds `grad` and `weight`.
 
-    The norm of every gradient is taken at every step, before clipping where there is any. At recorded
-    steps come the gradient as the optimizer saw it, its extent, its silent rows, the weights, and the
+    The norm of every gradient is taken before clipping, where there is any. In steps of the standard tier
+    come the gradient as the optimizer saw it, its extent, its silent rows, the weights, and the
     gradients that no optimizer has used so far; these do not count in the norm of the whole.
     """
 
-    name = "grad"
+    id = "grad"
+    tier = Tier.FAST
+    scalars = ("grad_norm", "clipped_grad_norm")
 
-    def __init__(self) -> None:
-        self._armed = False
-        self._parameters: list[torch.Tensor] = []
-        self._index: dict[int, int] = {}
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
+        self._whole = False
         self._sites: list[Site] = []
         self._weights: list[Site] = []
         self._idle: dict[int, torch.Tensor] = {}
@@ -56,31 +61,25 @@ class GradientProbe:
         self._clip: torch.Tensor | None = None
         self._found: list[torch.Tensor] = []
 
-    def watch(self, parameters: Sequence[torch.Tensor], sites: Sequence[Site]) -> None:
-        self._parameters = list(parameters)
-        self._index = {id(p): i for i, p in enumerate(parameters)}
-        self._weights = list(sites)
-        self._sites = [replace(site, kind="grad") for site in sites]
+    def on_change(self) -> None:
+        self._weights = list(self.subject.sites)
+        self._sites = [replace(site, kind="grad") for site in self.subject.sites]
 
-    def indices(self, parameters: Iterable[torch.Tensor]) -> list[int]:
-        """Which of the watched parameters these are."""
-        return [i for p in parameters if (i := self._index.get(id(p))) is not None]
+    def arm(self, tier: Tier) -> None:
+        self._whole = tier >= Tier.STANDARD
 
-    def arm(self) -> None:
-        self._armed = True
-
-    def before_backward(self, indices: Sequence[int]) -> None:
+    def on_backward_begin(self, roots: Sequence[torch.Tensor], scale: torch.Tensor | None) -> None:
         """Looks for gradients that an earlier step left behind."""
-        if not self._armed or len(self._found) >= CARRYOVER_LOOKS:
+        if not self._whole or len(self._found) >= CARRYOVER_LOOKS:
             return
-        left = self._present(indices)
+        left = self._present(self.subject.primary)
         if left:
             self._found.append(torch.linalg.vector_norm(norms([g for _, g in left])))
         else:
             self._found = [torch.zeros(())] * CARRYOVER_LOOKS
 
     def _present(self, indices: Iterable[int]) -> list[tuple[int, torch.Tensor]]:
-        pairs = ((i, self._parameters[i].grad) for i in indices)
+        pairs = ((i, self.subject.parameters[i].grad) for i in indices)
         present = ((i, measurable(g)) for i, g in pairs if g is not None)
         return [(i, values) for i, values in present if values is not None]
 
@@ -89,44 +88,42 @@ class GradientProbe:
             indices = [i for i, _ in present]
             self._parts[f"{part}:{len(self._parts)}"] = indices, norms([g for _, g in present])
 
-    def before_clipping(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
-        """The gradients are about to be scaled by min(1, max_norm / (total + 1e-6))."""
+    def on_clip(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
         self._take("norm", self._present(i for i in indices if i not in self._taken))
         self._taken.update(indices)
         coefficient = torch.clamp(max_norm / (total.detach().to(torch.float32) + 1e-6), max=1.0)
         self._clip = coefficient if self._clip is None else self._clip * coefficient
 
-    def after_step(self, indices: Sequence[int], samples: int) -> None:
-        """The optimizer has used the gradients of so many samples, and not yet cleared them."""
+    def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
         new = [i for i in indices if i not in self._taken]
-        present = self._present(indices if self._armed else new)
+        present = self._present(indices if self._whole else new)
         self._take("norm", [(i, g) for i, g in present if i not in self._taken])
         self._taken.update(new)
         self._used.update(new)
-        if self._armed:
+        if self._whole:
             self._take("clipped", present)
             for i, gradient in present:
                 self._extent.add(i, gradient)
                 if gradient.dim() and self._sites[i].module_type != "Embedding":
-                    self._dead(i, gradient, samples)
+                    self._dead(i, gradient)
 
-    def _dead(self, i: int, gradient: torch.Tensor, samples: int) -> None:
+    def _dead(self, i: int, gradient: torch.Tensor) -> None:
         silent = silent_rows(gradient)
         idle = self._idle.get(i)
         if idle is None or idle.shape != silent.shape:
             idle = torch.zeros(silent.shape, device=silent.device)
-        self._idle[i] = (idle + max(samples, 1)) * silent
+        self._idle[i] = (idle + max(self.subject.samples, 1)) * silent
         share = (self._idle[i] >= DEAD_SAMPLES).to(torch.float32).mean()
         self._parts[f"dead:{len(self._parts)}"] = [i], share[None]
 
     def harvest(self) -> Harvest:
-        if self._armed:
+        if self._whole:
             orphans = (i for i in range(len(self._sites)) if i not in self._taken | self._used)
             self._take("orphan", self._present(orphans))
-            for i, weight in enumerate(self._parameters):
-                if (values := measurable(weight)) is not None:
-                    self._weight_extent.add(i, values)
-            weights = [(i, v) for i, p in enumerate(self._parameters) if (v := measurable(p)) is not None]
+            held = enumerate(self.subject.parameters)
+            weights = [(i, values) for i, p in held if (values := measurable(p)) is not None]
+            for i, values in weights:
+                self._weight_extent.add(i, values)
             self._take("weight", weights)
         gradients, extents = self._extent.harvest(), self._weight_extent.harvest()
         tensors = {name: values for name, (_, values) in self._parts.items()}
@@ -138,7 +135,6 @@ class GradientProbe:
             tensors["found"] = torch.stack([n.to(self._found[0].device) for n in self._found])
         where = {name: indices for name, (indices, _) in self._parts.items()}
         finish = partial(self._finish, where, gradients, extents)
-        self._armed = False
         self._reset()
         return Harvest(tensors, finish)
 

@@ -9,8 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 
+from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
+from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import local, real
+from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
 from stabdiag.stats.sample import slabs
 
@@ -18,7 +21,8 @@ SAMPLE = 16384
 TINY = 1e-6
 
 
-class UpdateProbe:
+@probe
+class UpdateProbe(Probe):
     """Kind `update`: norm of the change of a step, and its ratio to the norm of the weight before it.
 
     Tensors of up to 16,384 elements are compared whole. Of larger ones as many elements are, in 64
@@ -26,31 +30,27 @@ class UpdateProbe:
     cent. A weight that is practically zero (rms below 1e-6) has no ratio.
     """
 
-    name = "update"
+    id = "update"
+    tier = Tier.STANDARD
 
-    def __init__(self) -> None:
-        self._armed = False
-        self._parameters: list[torch.Tensor] = []
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(subject)
         self._before: list[torch.Tensor] = []
         self._taken: list[tuple[Sequence[int], list[int], torch.Tensor]] = []
         self.sites: list[Site] = []
 
-    def watch(self, parameters: Sequence[torch.Tensor], sites: Sequence[Site]) -> None:
-        self._parameters = list(parameters)
-        self.sites = [replace(site, kind="update") for site in sites]
-
-    def arm(self) -> None:
-        self._armed = True
+    def on_change(self) -> None:
+        self.sites = [replace(site, kind="update") for site in self.subject.sites]
 
     def _parts(self, indices: Sequence[int]) -> list[torch.Tensor]:
-        wholes = (real(local(self._parameters[i]).detach()) for i in indices)
+        wholes = (real(local(self.subject.parameters[i]).detach()) for i in indices)
         return [slabs(whole, SAMPLE) for whole in wholes]
 
-    def before_step(self, indices: Sequence[int]) -> None:
-        if self._armed and indices:
+    def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
+        if indices:
             self._before = [part.clone() for part in self._parts(indices)]
 
-    def after_step(self, indices: Sequence[int]) -> None:
+    def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
         if not self._before:
             return
         changes = [new - old for new, old in zip(self._parts(indices), self._before, strict=True)]
@@ -63,7 +63,7 @@ class UpdateProbe:
         self._before = []
 
     def harvest(self) -> Harvest:
-        taken, self._taken, self._armed = self._taken, [], False
+        taken, self._taken = self._taken, []
         tensors = {str(i): norms for i, (_, _, norms) in enumerate(taken)}
         return Harvest(tensors, partial(self._finish, [(at, sampled) for at, sampled, _ in taken]))
 
@@ -75,7 +75,7 @@ class UpdateProbe:
         norm = np.full(len(self.sites), np.nan, np.float32)
         ratio = norm.copy()
         nonfinite = norm.copy()
-        sizes = np.array([local(p).numel() for p in self._parameters], np.float64)
+        sizes = np.array([local(p).numel() for p in self.subject.parameters], np.float64)
         for i, (indices, parts) in enumerate(taken):
             change, weight = arrays[str(i)].astype(np.float64)
             at, sampled = np.array(indices), np.array(parts, np.float64)

@@ -1,0 +1,72 @@
+"""What every probe is: it hears of a training step as it goes, and hands over what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import nn
+
+from stabdiag.capture.row import Harvest
+from stabdiag.capture.subject import Subject
+from stabdiag.capture.tier import Tier
+from stabdiag.core.registry import Registry
+
+P = TypeVar("P", bound="type[Probe]")
+
+
+class Probe:
+    """A module of `capture.probes` declares one with `@probe`.
+
+    In steps of a tier below its own it hears nothing between `arm` and `harvest`. All calls go through
+    the guard, under `id`.
+    """
+
+    id: ClassVar[str]
+    tier: ClassVar[Tier] = Tier.STANDARD
+    scalars: ClassVar[tuple[str, ...]] = ()
+    """Statistics of kind `run` that it adds: the keys of `Measured.scalars`."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+
+    def on_change(self) -> None:
+        """Modules, parameters or optimizers have changed."""
+
+    def arm(self, tier: Tier) -> None:
+        """A step of this tier is about to begin; hooks for it are set here."""
+
+    def on_call(
+        self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """The script is about to call a module with gradients enabled."""
+
+    def on_backward_begin(self, roots: Sequence[torch.Tensor], scale: torch.Tensor | None) -> None:
+        """`scale` is the gradient scaler's, 0-d, where there is one."""
+
+    def on_backward_end(self) -> None: ...
+
+    def on_clip(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
+        """Gradients of these parameters are about to be scaled by min(1, max_norm / (total + 1e-6))."""
+
+    def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
+        """`indices` into `subject.parameters`."""
+
+    def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
+        """The optimizer has used the gradients, and they are still there. None where there is no optimizer,
+        and each backward pass is a step."""
+
+    def disarm(self) -> None:
+        """Takes off the hooks that were set for the step."""
+
+    def harvest(self) -> Harvest | None:
+        """What was measured since the last harvest, at the end of a step."""
+
+
+PROBES: Registry[type[Probe]] = Registry("probe", "stabdiag.capture.probes")
+
+
+def probe(cls: P) -> P:
+    PROBES.add(cls)
+    return cls

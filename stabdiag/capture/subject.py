@@ -1,0 +1,86 @@
+"""What is trained: modules, parameters and optimizers as all probes see them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+
+from stabdiag.capture.guard import Guard
+from stabdiag.capture.parameters import Inventory
+from stabdiag.capture.roots import Root
+from stabdiag.core.site import Site
+
+
+class Subject:
+    """`modules` are those that may be hooked, by name; `compiled` those inside torch.compile, which may
+    not: hooks would be traced. `entries` gives for a prefix the module that the script itself calls, and
+    the object that it calls: the module, or the wrapper that torch.compile made. `order` is the place of
+    each module in the forward pass, as far as one was seen. `samples` counts the rows of the batch in
+    this step, or its tokens where those are known.
+    """
+
+    def __init__(self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None]) -> None:
+        self.guard = guard
+        self.in_backward = in_backward
+        self.event = event
+        self.modules: dict[str, nn.Module] = {}
+        self.compiled: dict[str, nn.Module] = {}
+        self.entries: dict[str, tuple[nn.Module, nn.Module]] = {}
+        self.parameters: list[torch.Tensor] = []
+        self.sites: list[Site] = []
+        self.order: dict[str, int] = {}
+        self.samples = 0
+        self._inventory = Inventory()
+        self._index: dict[int, int] = {}
+        self._wrappers: dict[int, nn.Module | None] = {}
+        # Weak, as a later optimizer may have the address of one that is gone.
+        self.optimizers: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
+        self.optimizers_seen = 0
+
+    def add_roots(
+        self, roots: Sequence[nn.Module], compiled: Sequence[tuple[nn.Module, nn.Module | None]]
+    ) -> list[Root]:
+        """Those of `roots` that are new. `compiled`: modules given to torch.compile, and their wrappers."""
+        self._wrappers.update((id(module), wrapper) for module, wrapper in compiled)
+        inside = {m for outer, _ in compiled for m in outer.modules()}
+        fresh = self._inventory.add(roots)
+        for root in fresh:
+            for name, module in root.modules().items():
+                (self.compiled if module in inside else self.modules)[name] = module
+        self.refresh()
+        return fresh
+
+    def add_optimizer(self, optimizer: torch.optim.Optimizer) -> int:
+        index = self.optimizers[optimizer] = self.optimizers_seen
+        self.optimizers_seen += 1
+        self._inventory.optimized([p for group in optimizer.param_groups for p in group["params"]])
+        self.refresh()
+        return index
+
+    def refresh(self) -> None:
+        """Takes in which modules run, and in which order, as far as that is known by now."""
+        self.parameters, self.sites = self._inventory.sites(self.order)
+        self._index = {id(p): i for i, p in enumerate(self.parameters)}
+        entries = self._inventory.entries({name.partition("[")[0] for name in self.order})
+        called = {prefix: self._wrappers.get(id(module), module) for prefix, module in entries.items()}
+        self.entries = {prefix: (entries[prefix], c) for prefix, c in called.items() if c is not None}
+
+    @property
+    def roots(self) -> dict[str, nn.Module]:
+        """Prefix -> root module."""
+        return self._inventory.entries(set())
+
+    @property
+    def primary(self) -> list[int]:
+        """The parameters of the first optimizer."""
+        return self.indices(self._inventory.primary)
+
+    def indices(self, parameters: Iterable[torch.Tensor]) -> list[int]:
+        """Where these are among `parameters`; those that are not watched are left out."""
+        return [i for p in parameters if (i := self._index.get(id(p))) is not None]
+
+    def held_by(self, optimizer: torch.optim.Optimizer) -> list[int]:
+        return self.indices(p for group in optimizer.param_groups for p in group["params"])
