@@ -64,7 +64,7 @@ def test_training_is_the_same_to_the_bit_and_so_is_what_it_prints(tmp_path, kind
     assert recording.steps == 14
     assert list(recording.events_of("recorder-error")) == []
     assert recording.table("run.loss").first().size == 14
-    assert ("output.rms" in recording) == (kind != "compiled")
+    assert "output.rms" in recording
 
 
 def train(watching: bool, folder: Path, steps: int = 12) -> tuple[list[float], stabdiag.api.Watch | None]:
@@ -220,7 +220,7 @@ for number in range(20):
 @pytest.mark.slow
 def test_a_full_disk_stops_neither_training_nor_reading_what_was_written(tmp_path):
     def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     script = tmp_path / "train.py"
     script.write_text(ENDLESS.replace("100000", "400"))

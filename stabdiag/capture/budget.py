@@ -15,8 +15,9 @@ APART = {Tier.FAST: 1, Tier.STANDARD: 1, Tier.SLOW: 50, Tier.RARE: 50}
 """Least distance of two steps of a tier."""
 GUESS = {Tier.FAST: 0.01, Tier.STANDARD: 0.1, Tier.SLOW: 0.3, Tier.RARE: 8.0}
 """Price of a step before one was seen, in durations of a bare step."""
+FREE = 5
 YOUNG = 1000
-SHORTEST = 0.1
+SHORTEST = 0.15
 MEMORY = 15
 
 
@@ -28,8 +29,8 @@ class Budget:
     in the recorder's own code comes what hooks cost elsewhere: as much as its steps last longer than
     cheaper ones, at most the same again.
 
-    A short script is seen whole, at the price of two seconds at most: the first thousand steps earn as if
-    none took less than a tenth of a second.
+    The first five steps, which are recorded whole in any case, are free. A short script is seen whole, at
+    the price of three seconds at most: the first thousand steps earn as if none took less than 150 ms.
     """
 
     def __init__(self, share: float) -> None:
@@ -62,7 +63,7 @@ class Budget:
             hidden = min(max(median(self._rest[tier]) - self._bare(), 0.0), spent)
             cost = spent + (hidden if tier >= Tier.STANDARD else 0.0)
             self._costs[tier].append(cost)
-            self._credit[tier] -= cost
+            self._credit[tier] -= 0.0 if self._step < FREE else cost
             self._last.update({lower: self._step for lower in SHARES if lower <= tier})
         else:
             self._credit[Tier.FAST] -= spent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -34,7 +34,6 @@ class Discovery:
     def __init__(self, trigger: Trigger) -> None:
         self._trigger = trigger
         self._modules: dict[int, weakref.ref[nn.Module]] = {}
-        self._wrappers: list[weakref.ref[nn.Module]] = []
         self._registrations = [
             register_module_module_registration_hook(self._on_child),
             register_module_parameter_registration_hook(self._on_parameter),
@@ -53,7 +52,7 @@ class Discovery:
             self._note(module)
             if child is not None:
                 self._note(child)
-                if name == "_orig_mod" and type(module).__name__ == "OptimizedModule":
+                if name == "_orig_mod" and _wraps(module):
                     self._on_compiled(module)
 
     def _on_parameter(self, module: nn.Module, _name: str, _parameter: Any) -> None:
@@ -66,7 +65,6 @@ class Discovery:
             self._modules[key] = weakref.ref(module, lambda _: self._modules.pop(key, None))
 
     def _on_compiled(self, wrapper: nn.Module) -> None:
-        self._wrappers.append(weakref.ref(wrapper))
         if self._calls:
             self.settle()
             self._calls.append(before_forward(wrapper, self._on_call, kwargs=False))
@@ -89,10 +87,7 @@ class Discovery:
     @property
     def compiled(self) -> list[tuple[nn.Module, nn.Module | None]]:
         """Modules given to torch.compile, and the wrapper that it made; None where it made none."""
-        wrappers = [wrapper for ref in self._wrappers if (wrapper := ref()) is not None]
-        inside: list[tuple[nn.Module, nn.Module | None]] = [(w._modules["_orig_mod"], w) for w in wrappers]  # type: ignore[misc]
-        in_place = (m for m in self.modules if is_compiled(m))
-        return [*inside, *((module, None) for module in in_place)]
+        return compiled_among(self.modules)
 
     def remove(self) -> None:
         self.settle()
@@ -101,6 +96,17 @@ class Discovery:
             handle.remove()
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether `module.compile()` was called."""
-    return getattr(module, "_compiled_call_impl", None) is not None
+def compiled_among(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, nn.Module | None]]:
+    """Those that torch.compile runs, each with the wrapper that it made; None where it made none."""
+    found: list[tuple[nn.Module, nn.Module | None]] = []
+    for module in modules:
+        inner = module._modules.get("_orig_mod")
+        if inner is not None and _wraps(module):
+            found.append((inner, module))
+        elif getattr(module, "_compiled_call_impl", None) is not None:
+            found.append((module, None))
+    return found
+
+
+def _wraps(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule"

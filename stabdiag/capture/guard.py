@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+set_gradients = torch._C._set_grad_enabled  # what no_grad does, at a fifth of its price
 R = TypeVar("R")
 Report = Callable[[str, Exception], None]
 
@@ -31,14 +32,16 @@ class Guard:
             return None
         start = perf_counter()
         self._depth += 1
+        gradients = torch.is_grad_enabled()
+        set_gradients(False)
         try:
-            with torch.no_grad():
-                return function(*args)
+            return function(*args)
         except Exception as error:
             self.broken.add(probe)
             self._report(probe, error)
             return None
         finally:
+            set_gradients(gradients)
             self._depth -= 1
             if self._depth == 0:
                 self.spent += perf_counter() - start

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.row import Harvest
 from stabdiag.capture.subject import Subject
@@ -35,7 +36,8 @@ class Probe:
         """Modules, parameters or optimizers have changed."""
 
     def arm(self, tier: Tier) -> None:
-        """A step of this tier is about to begin; hooks for it are set here."""
+        """A step of this tier is about to begin; hooks for it are set here, of the standard tier or above.
+        Not called between steps of tier NONE."""
 
     def on_call(
         self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -47,8 +49,8 @@ class Probe:
 
     def on_backward_end(self) -> None: ...
 
-    def on_clip(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
-        """Gradients of these parameters are about to be scaled by min(1, max_norm / (total + 1e-6))."""
+    def on_clip(self, parameters: Sequence[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
+        """Gradients of these are about to be scaled by min(1, max_norm / (total + 1e-6))."""
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
         """`indices` into `subject.parameters`."""
@@ -56,6 +58,11 @@ class Probe:
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
         """The optimizer has used the gradients, and they are still there. None where there is no optimizer,
         and each backward pass is a step."""
+
+    def on_shadow(self, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
+        """These are about to run once more, eagerly, in the place of compiled code; returns the hooks that
+        were set for it."""
+        return []
 
     def disarm(self) -> None:
         """Takes off the hooks that were set for the step."""

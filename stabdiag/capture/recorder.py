@@ -19,11 +19,18 @@ from stabdiag.capture.probe import PROBES, Probe
 from stabdiag.capture.row import Harvest
 from stabdiag.capture.rows import Rows, Sink
 from stabdiag.capture.schedule import Schedule
+from stabdiag.capture.second_look import SecondLook
+from stabdiag.capture.shadow import Shadow
 from stabdiag.capture.steps import StepClock
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tier import Tier
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
+
+COMPILED = (
+    "torch.compile runs them: where it made a wrapper their outputs are those of an eager run of the same"
+    " batch; gradients with respect to them are not seen"
+)
 
 Listeners = dict[str, list[tuple[str, Callable[..., Any]]]]
 
@@ -52,7 +59,12 @@ class Recorder:
         self._schedule = Schedule(cadence)
         self._clock = StepClock()
         self._entrances = Entrances(self._on_call)
+        self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
+        self._armed = [probe for probe in self._probes if _heard(probe, "arm")]
+        self._disarmed = [probe for probe in self._probes if _heard(probe, "disarm")]
+        self._second_look = SecondLook(self._shadow)
+        self._shadow.attach = [probe.on_shadow for probe in self._probes if _heard(probe, "on_shadow")]
         self._listeners = {tier: self._listening(tier) for tier in Tier}
         scalars = (name for probe in self._probes for name in probe.scalars)
         self._rows = Rows(sink, self.guard, tuple(scalars), self._event, self._schedule.observe)
@@ -70,7 +82,7 @@ class Recorder:
             event: [
                 (probe.id, getattr(probe, event))
                 for probe in self._probes
-                if probe.tier <= tier and getattr(type(probe), event) is not getattr(Probe, event)
+                if probe.tier <= tier and _heard(probe, event)
             ]
             for event in events
         }
@@ -94,12 +106,10 @@ class Recorder:
             self._event("model", **facts.model(root.module, root.label))
             hidden = [name for name in root.modules() if name in self.subject.compiled]
             if hidden:
-                because = "torch.compile runs the module; its parameters, gradients and updates are recorded"
-                self._event("coverage", what=f"outputs of {len(hidden)} modules", because=because)
+                self._event("coverage", what=f"outputs of {len(hidden)} modules", because=COMPILED)
         self._changed()
-        for probe in self._probes:
-            self.guard(probe.id, probe.disarm)
-            self.guard(probe.id, probe.arm, self._tier)
+        self._disarm()
+        self._arm_probes()
 
     def _changed(self) -> None:
         self._entrances.watch(self.subject.entries)
@@ -127,6 +137,8 @@ class Recorder:
     def _on_call(self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before_forward()
         self._tell("on_call", prefix, module, args, kwargs)
+        if self._tier < Tier.STANDARD:
+            self.guard("second-look", self._second_look.note, module, args, kwargs)
 
     def on_first_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """The call in which training was discovered: hooks that were set meanwhile missed its inputs."""
@@ -137,10 +149,20 @@ class Recorder:
     def on_backward_begin(self, roots: Sequence[Any], scale: torch.Tensor | None) -> None:
         self._backwards += 1
         tensors = [root for root in roots if isinstance(root, torch.Tensor)]
+        if self._tier < Tier.STANDARD:
+            self.guard("second-look", self._look_again, tensors)
         self._tell("on_backward_begin", tensors, scale)
         if not self._loss_told and tensors:
             self._loss_told = True
             self.guard("facts", lambda: self._event("loss", **facts.loss(tensors[0])))
+
+    def _look_again(self, roots: Sequence[torch.Tensor]) -> None:
+        if self._second_look.wanted(self.step, roots):
+            # What is still to come of the step is recorded whole, too.
+            self._tier = Tier.STANDARD
+            self._arm_probes()
+            self._second_look.run(self.step)
+        self._second_look.forget()
 
     def on_backward_end(self, counts_as_step: bool) -> None:
         self._tell("on_backward_end")
@@ -151,7 +173,7 @@ class Recorder:
             self.close()
 
     def on_clip(self, parameters: list[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
-        self._tell("on_clip", self.subject.indices(parameters), max_norm, total)
+        self._tell("on_clip", parameters, max_norm, total)
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.subject.in_backward() and self._clock.closes_before(self.subject.optimizers[optimizer]):
@@ -204,22 +226,33 @@ class Recorder:
             self.subject.refresh()
             self._changed()
         harvests: dict[str, Harvest] = {}
+        if self._tier >= Tier.STANDARD:
+            self._disarm()
         for probe in self._probes:
-            self.guard(probe.id, probe.disarm)
             harvest = self.guard(probe.id, probe.harvest) if probe.tier <= self._tier else None
             if harvest is not None:
                 harvests[probe.id] = harvest
         self._rows.add(self.step, self._tier, skipped, harvests)
 
     def _arm(self) -> None:
-        self._tier = self._schedule.choose(self.step)
-        for probe in self._probes:
+        before, self._tier = self._tier, self._schedule.choose(self.step)
+        if max(before, self._tier) >= Tier.FAST:
+            self._arm_probes()
+
+    def _arm_probes(self) -> None:
+        for probe in self._armed:
             self.guard(probe.id, probe.arm, self._tier)
+        if self._tier >= Tier.STANDARD:
+            self._shadow.arm()
+
+    def _disarm(self) -> None:
+        self._shadow.disarm()
+        for probe in self._disarmed:
+            self.guard(probe.id, probe.disarm)
 
     def abandon(self) -> None:
         """Takes all hooks off; nothing more is written."""
-        for probe in self._probes:
-            probe.disarm()
+        self._disarm()
         self._entrances.watch({})
 
     def end(self) -> None:
@@ -239,3 +272,7 @@ class Recorder:
             self._sink.event(Event(event, time.time(), self.step if at is None else at, self._rank, data))
         except OSError:
             return  # the disk is full: rows go on being tried, and say so
+
+
+def _heard(probe: Probe, event: str) -> bool:
+    return getattr(type(probe), event) is not getattr(Probe, event)

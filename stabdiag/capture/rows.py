@@ -112,8 +112,8 @@ class Rows:
         scalars["overhead"], self._spent_before = spent - self._spent_before, spent
         own = next((row for row in rows if row.kind == "run"), None)
         if own is not None:
-            columns = {name: np.full(len(own.sites), np.nan, np.float32) for name in self._scalars}
-            columns |= own.columns
+            block = np.full((len(self._scalars), len(own.sites)), np.nan, np.float32)
+            columns = dict(zip(self._scalars, block, strict=True)) | dict(own.columns)
             for name, value in scalars.items():
                 columns[name][0] = value
             rows[rows.index(own)] = own._replace(columns=columns)

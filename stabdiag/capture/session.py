@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from stabdiag.capture import facts
-from stabdiag.capture.discovery import Discovery, is_compiled
+from stabdiag.capture.discovery import Discovery, compiled_among
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.instances import Instances
 from stabdiag.capture.recorder import Recorder
-from stabdiag.capture.roots import owners
+from stabdiag.capture.roots import owners, unwrapped
 from stabdiag.capture.seams import Seams
 from stabdiag.capture.sink import RunSink, rank_and_world
 from stabdiag.core.cadence import Cadence
@@ -51,7 +51,8 @@ class Session:
         self._discovery.settle()
         self._given = {id(p) for model in models for p in model.parameters()}
         recorder = self._begun()
-        recorder.watch(models, [(m, None) for m in models if is_compiled(m)])
+        inside = [module for model in models for module in model.modules()]
+        recorder.watch([unwrapped(model) for model in models], compiled_among(inside))
         for optimizer in optimizers:
             recorder.add_optimizer(optimizer)
 

@@ -16,10 +16,11 @@ from stabdiag.core.site import Site
 
 class Subject:
     """`modules` are those that may be hooked, by name; `compiled` those inside torch.compile, which may
-    not: hooks would be traced. `entries` gives for a prefix the module that the script itself calls, and
+    not: hooks would be traced; `wrapped` pairs the modules given to torch.compile with the wrappers that
+    it made. `entries` gives for a prefix the module that the script itself calls, and
     the object that it calls: the module, or the wrapper that torch.compile made. `order` is the place of
     each module in the forward pass, as far as one was seen. `samples` counts the rows of the batch in
-    this step, or its tokens where those are known.
+    this step, or its tokens where those are known. `primary` are the parameters of the first optimizer.
     """
 
     def __init__(self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None]) -> None:
@@ -35,16 +36,22 @@ class Subject:
         self.samples = 0
         self._inventory = Inventory()
         self._index: dict[int, int] = {}
+        self.wrapped: list[tuple[nn.Module, nn.Module]] = []
         self._wrappers: dict[int, nn.Module | None] = {}
         # Weak, as a later optimizer may have the address of one that is gone.
         self.optimizers: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
         self.optimizers_seen = 0
+        self.primary: list[int] = []
+        self._held: weakref.WeakKeyDictionary[torch.optim.Optimizer, tuple[list[int], list[int]]] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def add_roots(
         self, roots: Sequence[nn.Module], compiled: Sequence[tuple[nn.Module, nn.Module | None]]
     ) -> list[Root]:
         """Those of `roots` that are new. `compiled`: modules given to torch.compile, and their wrappers."""
         self._wrappers.update((id(module), wrapper) for module, wrapper in compiled)
+        self.wrapped = [(module, wrapper) for module, wrapper in compiled if wrapper is not None]
         inside = {m for outer, _ in compiled for m in outer.modules()}
         fresh = self._inventory.add(roots)
         for root in fresh:
@@ -64,6 +71,8 @@ class Subject:
         """Takes in which modules run, and in which order, as far as that is known by now."""
         self.parameters, self.sites = self._inventory.sites(self.order)
         self._index = {id(p): i for i, p in enumerate(self.parameters)}
+        self._held.clear()
+        self.primary = self.indices(self._inventory.primary)
         entries = self._inventory.entries({name.partition("[")[0] for name in self.order})
         called = {prefix: self._wrappers.get(id(module), module) for prefix, module in entries.items()}
         self.entries = {prefix: (entries[prefix], c) for prefix, c in called.items() if c is not None}
@@ -73,14 +82,14 @@ class Subject:
         """Prefix -> root module."""
         return self._inventory.entries(set())
 
-    @property
-    def primary(self) -> list[int]:
-        """The parameters of the first optimizer."""
-        return self.indices(self._inventory.primary)
-
     def indices(self, parameters: Iterable[torch.Tensor]) -> list[int]:
         """Where these are among `parameters`; those that are not watched are left out."""
         return [i for p in parameters if (i := self._index.get(id(p))) is not None]
 
     def held_by(self, optimizer: torch.optim.Optimizer) -> list[int]:
-        return self.indices(p for group in optimizer.param_groups for p in group["params"])
+        sizes = [len(group["params"]) for group in optimizer.param_groups]
+        known = self._held.get(optimizer)
+        if known is None or known[0] != sizes:
+            held = self.indices(p for group in optimizer.param_groups for p in group["params"])
+            known = self._held[optimizer] = sizes, held
+        return known[1]

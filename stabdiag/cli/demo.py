@@ -7,6 +7,10 @@ from pathlib import Path
 
 import click
 
+from stabdiag.core.cadence import Cadence
+
+EVERY = 10
+
 
 @click.command()
 @click.argument("fault", required=False)
@@ -43,7 +47,9 @@ def demo(fault: str | None, listed: bool, steps: int | None, seed: int | None, l
         if value is not None:
             words += [flag, str(value)]
     name = time.strftime(f"demo{f'-{fault}' if fault else ''}-%Y%m%d-%H%M%S")
-    ending = supervise(resolve_target(words), Options(log_dir=log_dir, name=name), Voice())
+    # Not under a budget: what a demonstration shows must not depend on how busy the machine is.
+    options = Options(Cadence(every=EVERY), log_dir, name)
+    ending = supervise(resolve_target(words), options, Voice())
     report = log_dir / name / "report.html"
     if report.is_file():
         click.echo(report)

@@ -13,6 +13,7 @@ EVENTS: Mapping[str, str] = {
     "loss": "what the loss is computed by: function, classes (of a cross-entropy, else absent)",
     "coverage": "something that could not be observed: what, because",
     "nonfinite": "the first non-finite value of a place: what (loss, gradient, batch), sites",
+    "stall": "a step took far longer than those before: seconds, usual",
     "skipped-step": "the gradient scaler withheld an optimizer step: scale",
     "recorder-error": "a probe failed and was switched off: probe, error, traceback",
     "exception": "the target ended with an exception: type, message",

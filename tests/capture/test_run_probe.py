@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from stabdiag.capture.probes.run import MOST_GROUPS, memory_mib
+from stabdiag.capture.probes.run import MOST_GROUPS, resident_mib
 
 
 def test_the_loss_is_the_sum_of_the_micro_batches(watch, at):
@@ -119,7 +119,7 @@ def test_time_memory_and_overhead_are_told(watch, train):
     assert (spent > 0).all()
     assert (took > 0).all()
     assert (run.table("run.memory").first() > 50).all()  # MiB; torch alone is more
-    assert memory_mib() == pytest.approx(run.table("run.memory").first()[-1], rel=0.5)
+    assert resident_mib() == pytest.approx(run.table("run.memory").first()[-1], rel=0.5)
 
 
 def test_a_closure_that_is_called_often_is_one_loss(watch):

@@ -88,7 +88,8 @@ class GradientProbe(Probe):
             indices = [i for i, _ in present]
             self._parts[f"{part}:{len(self._parts)}"] = indices, norms([g for _, g in present])
 
-    def on_clip(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
+    def on_clip(self, parameters: Sequence[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
+        indices = self.subject.indices(parameters)
         self._take("norm", self._present(i for i in indices if i not in self._taken))
         self._taken.update(indices)
         coefficient = torch.clamp(max_norm / (total.detach().to(torch.float32) + 1e-6), max=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from stabdiag.capture.hooks import on_forward
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.probe import Probe, probe
+from stabdiag.capture.replay import replaying
 from stabdiag.capture.roots import source_of
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
@@ -63,11 +65,13 @@ class OutputProbe(Probe):
     def arm(self, tier: Tier) -> None:
         if tier < self.tier:
             return
-        for name, module in self.subject.modules.items():
-            self._handles.append(on_forward(module, partial(self._on_forward, name)))
+        self._handles += self.on_shadow(self.subject.modules)
+
+    def on_shadow(self, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
+        return [on_forward(m, partial(self._on_forward, name)) for name, m in modules.items()]
 
     def _on_forward(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
-        if torch.is_grad_enabled() and not in_transform():
+        if (torch.is_grad_enabled() or replaying()) and not in_transform():
             self.subject.guard(self.id, self._on_output, name, module, output)
 
     def _on_output(self, name: str, module: nn.Module, output: Any) -> None:

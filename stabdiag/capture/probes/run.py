@@ -23,15 +23,21 @@ MOST_GROUPS = 17
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def memory_mib() -> float:
-    """Allocated memory of the accelerator, else the resident memory of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.memory_allocated() / 2**20
+def resident_mib() -> float:
+    """Memory of the process, where the system tells it."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as statm:  # noqa: PTH123 - five times as fast
             return int(statm.read().split()[1]) * PAGE_MIB
     except OSError:
         return float("nan")
+
+
+def memory_mib() -> dict[str, float]:
+    resident = resident_mib()
+    if not torch.cuda.is_available():
+        return {"memory": resident, "resident": resident}
+    allocated, reserved = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    return {"memory": allocated / 2**20, "reserved": reserved / 2**20, "resident": resident}
 
 
 @probe
@@ -46,7 +52,9 @@ class RunProbe(Probe):
     samples        rows of the batch
     tokens         of the batch, where it is a table of integers
     step_time      seconds since the end of the step before
-    memory         MiB, from the fast tier on
+    memory         MiB allocated on the accelerator, else of the process; from the fast tier on
+    reserved       MiB that the accelerator's allocator holds
+    resident       MiB of the process
     nonfinite      non-finite losses
     """
 
@@ -61,6 +69,8 @@ class RunProbe(Probe):
         "tokens",
         "step_time",
         "memory",
+        "reserved",
+        "resident",
         "nonfinite",
     )
 
@@ -106,8 +116,8 @@ class RunProbe(Probe):
         self._scale = None if scale is None else scale.detach().clone()  # update() changes it in place
         self._losses.append(loss if scale is None else loss / scale.to(loss.device))
 
-    def on_clip(self, indices: Sequence[int], max_norm: float, total: torch.Tensor) -> None:
-        whole = self._tier < Tier.FAST and set(indices) >= set(self.subject.primary)
+    def on_clip(self, parameters: Sequence[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
+        whole = self._tier < Tier.FAST and len(parameters) >= len(self.subject.primary)
         self._clip = (max_norm, total.detach()) if whole else None
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
@@ -146,7 +156,7 @@ class RunProbe(Probe):
             "step_time": now - self._began,
         }
         if self._tier >= Tier.FAST:
-            host["memory"] = memory_mib()
+            host |= memory_mib()
         slices, rates, groups = dict(self._of_optimizer), dict(self._rates), dict(self._groups)
         self._losses, self._of_optimizer, self._assigned, self._began = later, {}, 0, now
         self.subject.samples = self._tokens = 0
