@@ -17,21 +17,22 @@ class HostCopy:
     """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        self._parts: list[tuple[list[str], torch.Tensor]] = []
+        self._arrays: dict[str, NDArray[np.float32]] = {}
+        self._parts: list[tuple[list[tuple[str, torch.Size]], torch.Tensor]] = []
         self._events: list[torch.Event] = []
         by_device: dict[torch.device, list[str]] = {}
         for name, tensor in tensors.items():
-            by_device.setdefault(tensor.device, []).append(name)
+            if tensor.device.type == "cpu":
+                self._arrays[name] = np.array(tensor.detach().to(torch.float32).numpy())
+            else:
+                by_device.setdefault(tensor.device, []).append(name)
         for device, names in by_device.items():
             flat = torch.cat([tensors[name].detach().reshape(-1).to(torch.float32) for name in names])
-            if device.type != "cpu":
-                host = torch.empty(flat.shape, pin_memory=True)
-                flat = host.copy_(flat, non_blocking=True)
-                event = torch.Event(device)
-                event.record()
-                self._events.append(event)
-            self._parts.append((names, flat))
+            host = torch.empty(flat.shape, pin_memory=True).copy_(flat, non_blocking=True)
+            event = torch.Event(device)
+            event.record()
+            self._events.append(event)
+            self._parts.append(([(name, tensors[name].shape) for name in names], host))
 
     @property
     def asynchronous(self) -> bool:
@@ -40,11 +41,10 @@ class HostCopy:
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         for event in self._events:
             event.synchronize()
-        result = {}
-        for names, flat in self._parts:
-            array, start = flat.numpy(), 0
-            for name in names:
-                end = start + int(np.prod(self._shapes[name]))
-                result[name] = array[start:end].reshape(self._shapes[name])
+        for named, host in self._parts:
+            array, start = host.numpy(), 0
+            for name, shape in named:
+                end = start + shape.numel()
+                self._arrays[name] = array[start:end].reshape(tuple(shape))
                 start = end
-        return result
+        return self._arrays

@@ -88,6 +88,7 @@ class RunProbe(Probe):
         self._tokens = 0
         self._clip: tuple[float, torch.Tensor] | None = None
         self._tier = Tier.NONE
+        self._sites: tuple[Site, ...] = ()
 
     def arm(self, tier: Tier) -> None:
         self._tier = tier
@@ -190,13 +191,15 @@ class RunProbe(Probe):
                 extra[name]["loss"] = float(losses[slices[index]].sum())
         if groups:
             scalars["lr"] = rates.get(next(iter(groups)), float("nan"))
-        return Measured([_row(extra)], scalars)
+        return Measured([self._row(extra)], scalars)
 
-
-def _row(groups: dict[str, dict[str, float]]) -> Row:
-    sites = [Site("run", "run"), *(Site("run", name) for name in groups)]
-    columns = {name: np.full(len(sites), np.nan, np.float32) for name in ("loss", "lr")}
-    for position, values in enumerate(groups.values(), start=1):
-        for name, value in values.items():
-            columns[name][position] = value
-    return Row("run", sites, columns)
+    def _row(self, groups: dict[str, dict[str, float]]) -> Row:
+        if len(self._sites) != 1 + len(groups):
+            self._sites = (Site("run", "run"), *(Site("run", name) for name in groups))
+        if not groups:
+            return Row("run", self._sites, {})
+        columns = {name: np.full(len(self._sites), np.nan, np.float32) for name in ("loss", "lr")}
+        for position, values in enumerate(groups.values(), start=1):
+            for name, value in values.items():
+                columns[name][position] = value
+        return Row("run", self._sites, columns)
