@@ -96,10 +96,11 @@ def _measure(
             return None
         count = state["step"]
         count = count.to(parts[0].device, torch.float32) if isinstance(count, torch.Tensor) else count
-        values = adam_statistics(*parts, count, _pair(group["betas"]), float(group["eps"]))
+        gradient, first, second = parts
+        values = adam_statistics(gradient, first, second, count, _pair(group["betas"]), float(group["eps"]))
         if not isinstance(optimizer, torch.optim.Adam):
             values[STATISTICS.index("step")] = float("nan")  # they weigh the moments in their own ways
-        values[STATISTICS.index("momentum")] *= _scale(parameter, parts[0])
+        values[STATISTICS.index("momentum")] *= _scale(parameter, gradient)
         return values
     buffer = state.get("momentum_buffer") if isinstance(optimizer, torch.optim.SGD) else None
     parts = _parts(parameter.grad, buffer)
