@@ -100,9 +100,8 @@ def compiled_among(modules: Iterable[nn.Module]) -> list[tuple[nn.Module, nn.Mod
     """Those that torch.compile runs, each with the wrapper that it made; None where it made none."""
     found: list[tuple[nn.Module, nn.Module | None]] = []
     for module in modules:
-        inner = module._modules.get("_orig_mod")
-        if inner is not None and _wraps(module):
-            found.append((inner, module))
+        if _wraps(module):
+            found.append((module._modules["_orig_mod"], module))  # type: ignore[arg-type]
         elif getattr(module, "_compiled_call_impl", None) is not None:
             found.append((module, None))
     return found

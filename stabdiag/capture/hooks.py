@@ -48,9 +48,16 @@ class _Hooks(OrderedDict[int, Any]):
         self.ours.add(key)
 
 
-def on_forward(module: nn.Module, function: Callable[[nn.Module, Any, Any], None]) -> RemovableHandle:
-    """Calls `function(module, args, output)` after each forward pass."""
-    return _claimed(module, "_forward_hooks", lambda: module.register_forward_hook(Hook(function)))
+def on_forward(
+    module: nn.Module, function: Callable[[nn.Module, Any, Any], None], *, always_call: bool = False
+) -> RemovableHandle:
+    """Calls `function(module, args, output)` after each forward pass; with `always_call` also after one that
+    an exception ended, with None for the output."""
+    return _claimed(
+        module,
+        "_forward_hooks",
+        lambda: module.register_forward_hook(Hook(function), always_call=always_call),
+    )
 
 
 def before_forward(module: nn.Module, function: Callable[..., None], *, kwargs: bool) -> RemovableHandle:
@@ -63,7 +70,9 @@ def before_forward(module: nn.Module, function: Callable[..., None], *, kwargs: 
 
 
 def _claimed(module: nn.Module, table: str, register: Callable[[], RemovableHandle]) -> RemovableHandle:
-    tables = (table, f"{table}_with_kwargs")
+    tables = [
+        name for name in (table, f"{table}_with_kwargs", f"{table}_always_called") if name in vars(module)
+    ]
     for name in tables:
         # A table with hooks of the script's stays: their handles hold on to that very object.
         if not module.__dict__[name] and type(module.__dict__[name]) is OrderedDict:

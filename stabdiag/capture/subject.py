@@ -56,6 +56,8 @@ class Subject:
         fresh = self._inventory.add(roots)
         for root in fresh:
             for name, module in root.modules().items():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # they take no hooks
                 (self.compiled if module in inside else self.modules)[name] = module
         self.refresh()
         return fresh
