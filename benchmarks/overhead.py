@@ -1,93 +1,93 @@
-"""What recording costs, as the ratio of CPU time a step to a bare run of the same model in the same minutes.
+"""What recording costs, beside what other monitors cost: prints tables and writes them into a page.
 
-Three processes train the bundled model in turn, step by step: bare, bare again (the control: how far the
-ratio strays by itself) and recorded. Times are of the training thread.
+    python benchmarks/overhead.py [PART ...] [--size SIZE] [--only MONITOR] [--rounds N] [--steps N]
 
-    python benchmarks/overhead.py [--steps 200] [--every 10]
+PART is `ratios` (of a step to a bare one, and whether a budget of 2 % is held), `idle` (what steps cost
+that are not recorded) or `memory`; all of them, if none is given. With `--only` the other monitors are
+left out, and the page is written only if `--page` names one.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
+import os
 import sys
-import tempfile
-import time
-from typing import IO, cast
+from pathlib import Path
 
-import torch
-from torch.nn import functional as F
+os.environ["OMP_NUM_THREADS"] = "1"
 
-SIZES = {"small": (4, 4, 128, 128, 16), "medium": (6, 6, 384, 256, 4)}  # layers, heads, width, context, batch
+from overheads import page, tables
+from overheads.budget import watch_spending
+from overheads.memory import peaks
+from overheads.monitors import BUDGET, IDLE, MONITORS
+from overheads.pairs import Turns, bare_seconds, take_turns
+from overheads.training import SIZES, Size
 
-
-def train(size: str, every: int) -> None:
-    """One step a line of standard input; answers with its seconds of CPU. `every` 0 records nothing."""
-    from stabdiag.reference.model import GPT, Config
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    layers, heads, width, context, batch = SIZES[size]
-    model = GPT(Config(vocabulary=256, context=context, layers=layers, heads=heads, width=width))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
-    if every:
-        import stabdiag
-
-        stabdiag.watch(model, optimizer, log_dir=tempfile.mkdtemp(), every=every)
-    for _ in sys.stdin:
-        tokens = torch.randint(256, (batch, context + 1))
-        start = time.thread_time()
-        loss = F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        print(time.thread_time() - start, flush=True)
+PAGE = Path(__file__).parents[1] / "docs" / "measured.md"
+IDLE_BESIDE = ["bare", IDLE, "stabdiag-fast", "stabdiag-standard"]
+SKELETON = "skeleton"
 
 
-def worker(size: str, every: int) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--worker", size, "--every", str(every)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def ratios(name: str, size: Size, only: list[str], failures: dict[str, str]) -> str:
+    taken = turns(name, size, [m for m in only if m not in (BUDGET, IDLE)], failures)
+    budgeted, control = [], []
+    for run in range(size.runs if BUDGET in only else 0):
+        print(f"{name}: budget, run {run}", file=sys.stderr, flush=True)
+        budgeted.append(watch_spending(BUDGET, name, size.length))
+        control.append(watch_spending("bare", name, size.length))
+    parts = [tables.ratios(size, taken, budgeted)]
+    if budgeted:
+        parts.append(tables.budget(budgeted, control, size.length))
+    return "\n\n".join(parts)
 
 
-def step(process: subprocess.Popen[str]) -> float:
-    to, back = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
-    to.write("\n")
-    to.flush()
-    return float(back.readline())
+def turns(name: str, size: Size, monitors: list[str], failures: dict[str, str]) -> dict[str, list[Turns]]:
+    taken: dict[str, list[Turns]] = {monitor: [] for monitor in monitors}
+    for monitor, found in take_turns(monitors, name, size, failures):
+        taken[monitor].append(found)
+    return taken
 
 
-def measure(size: str, steps: int, every: int) -> None:
-    bare, again, recorded = worker(size, 0), worker(size, 0), worker(size, every)
-    rows = [(step(bare), step(again), step(recorded)) for _ in range(steps)]
-    for process in (bare, again, recorded):
-        cast("IO[str]", process.stdin).close()
-        process.wait()
-    rows = rows[10:]  # the first steps are always recorded, and warm up
-    control = statistics.median(b / a for a, b, _ in rows)
-    whole = [r / a for number, (a, _, r) in enumerate(rows, 10) if number % every == 0]
-    light = [r / a for number, (a, _, r) in enumerate(rows, 10) if number % every]
-    every_step = (statistics.median(whole) + (every - 1) * statistics.median(light)) / every
-    milliseconds = 1000 * statistics.median(a for a, _, _ in rows)
-    print(
-        f"{size:8} {milliseconds:8.1f} {control:9.3f} {statistics.median(whole):10.3f}"
-        f" {statistics.median(light):8.3f} {every_step:8.3f}"
-    )
+def idle(size: Size, failures: dict[str, str]) -> str:
+    brief = SIZES["small"]._replace(rounds=3)
+    small = bare_seconds(turns("small", brief, ["bare"], failures)["bare"])
+    return tables.idle(size, turns(SKELETON, size, IDLE_BESIDE, failures), small)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--every", type=int, default=10)
-    parser.add_argument("--worker", choices=SIZES, help=argparse.SUPPRESS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="ratios, idle, memory")
+    parser.add_argument("--size", action="append", choices=SIZES, help="of the ratios; small and medium")
+    parser.add_argument("--only", action="append", choices=MONITORS, help="monitors of ratios and memory")
+    parser.add_argument("--rounds", type=int, help="turns of each monitor; runs that look at memory")
+    parser.add_argument("--steps", type=int, help="steps of a turn; a run under a budget has 20 turns")
+    parser.add_argument("--page", type=Path, help="default docs/measured.md")
     options = parser.parse_args()
-    if options.worker:
-        train(options.worker, options.every)
-        return
-    print(f"{'model':8} {'bare ms':>8} {'bare/bare':>9} {'recorded':>10} {'others':>8} {'all':>8}")
-    for size in SIZES:
-        measure(size, options.steps if size == "small" else options.steps // 4, options.every)
+    parts = options.parts or ["ratios", "idle", "memory"]
+    only = [m for m in options.only or MONITORS if m != IDLE]
+
+    def adapted(size: Size) -> Size:
+        if options.rounds:
+            size = size._replace(rounds=options.rounds, fresh=min(size.fresh, options.rounds))
+        if options.steps:
+            size = size._replace(steps=options.steps, length=20 * options.steps, runs=1)
+        return size
+
+    failures: dict[str, str] = {}
+    sections: dict[str, str] = {}
+    if "ratios" in parts:
+        for name in options.size or ["small", "medium"]:
+            sections[name.capitalize()] = ratios(name, adapted(SIZES[name]), only, failures)
+    if "idle" in parts:
+        sections["Steps that are not recorded"] = idle(adapted(SIZES[SKELETON]), failures)
+    if "memory" in parts:
+        sections["Memory"] = tables.memory(peaks(only, "small", options.rounds or 3, failures))
+    for title, body in sections.items():
+        print(f"{title}\n\n{body}\n")
+    for monitor, why in failures.items():
+        print(f"{monitor} was not measured: {why}", file=sys.stderr)
+    if options.page or not options.only:
+        page.write(options.page or PAGE, sections)
 
 
 if __name__ == "__main__":

@@ -43,14 +43,6 @@ class ModuleCalls:
         calls, self._ended = self._ended, []
         return calls
 
-    @property
-    def inside(self) -> bool:
-        return bool(self._open)
-
-    def clear(self) -> None:
-        self._open.clear()
-        self._ended.clear()
-
 
 def innermost(calls: Sequence[ModuleCall], first: int, last: int) -> str | None:
     """The smallest of `calls` in which both these nodes were created."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -83,16 +83,16 @@ class ModuleState:
         """From here on, `restore` knows the way back."""
         for tensor in self._tensors:  # the script's graph may have saved it, and looks at its version
             self._undo.enter_context(torch.autograd._unsafe_preserve_version_counter(tensor))  # type: ignore[attr-defined]
-        undo = [_undo_mapping(mapping) for mapping in self._mappings]
-        undo += [_undo_sequence(sequence) for sequence in self._sequences]
-        undo += [_undo_generator(generator) for generator in self._generators]
-        undo += [_undo_tensor(tensor) for tensor in self._tensors]
-        undo += [_undo_parameter(parameter) for parameter in self._parameters]
-        for step in undo:
-            self._undo.callback(step)
+        self._undo.callback(_put_back_mappings, [(m, list(m.items())) for m in self._mappings])
+        self._undo.callback(_put_back_sequences, [(s, list(s)) for s in self._sequences])
+        self._undo.callback(_put_back_generators, [(g, _generator_state(g)) for g in self._generators])
+        self._undo.callback(_put_back_tensors, [(t, t.data, t.data.clone(), t.grad) for t in self._tensors])
+        self._undo.callback(_put_back_parameters, [(p, p.grad, p.requires_grad) for p in self._parameters])
+        for parameter in self._parameters:
+            parameter.grad = None  # what is added to it meanwhile is added to another tensor
 
     def restore(self) -> None:
-        """Puts everything back; an error in one place is raised when the others are done."""
+        """Puts everything back; an error with one kind of things is raised when the others are done."""
         self._undo.close()
 
     def replace(self, tensors: Mapping[int, torch.Tensor]) -> None:
@@ -106,10 +106,8 @@ class ModuleState:
                 sequence[:] = [tensors.get(id(item), item) for item in sequence]
 
 
-def _undo_mapping(mapping: MutableMapping[Any, Any]) -> Callable[[], None]:
-    before = list(mapping.items())
-
-    def undo() -> None:
+def _put_back_mappings(kept: list[tuple[MutableMapping[Any, Any], list[tuple[Any, Any]]]]) -> None:
+    for mapping, before in kept:
         old = dict(before)
         for key in [key for key in mapping if key not in old]:
             del mapping[key]
@@ -120,61 +118,45 @@ def _undo_mapping(mapping: MutableMapping[Any, Any]) -> Callable[[], None]:
             mapping.clear()
             mapping.update(before)
 
-    return undo
 
-
-def _undo_sequence(sequence: Any) -> Callable[[], None]:
-    before = list(sequence)
-
-    def undo() -> None:
+def _put_back_sequences(kept: list[tuple[Any, list[Any]]]) -> None:
+    for sequence, before in kept:
         if len(sequence) != len(before) or any(a is not b for a, b in zip(sequence, before, strict=True)):
             sequence.clear()
             (sequence.update if isinstance(sequence, set) else sequence.extend)(before)
 
-    return undo
 
-
-def _undo_generator(generator: Any) -> Callable[[], None]:
+def _generator_state(generator: Any) -> Any:
     if isinstance(generator, torch.Generator):
-        state = generator.get_state()
+        return generator.get_state()
+    return generator.getstate() if isinstance(generator, random.Random) else _bits(generator).state
 
-        def undo() -> None:
+
+def _put_back_generators(kept: list[tuple[Any, Any]]) -> None:
+    for generator, state in kept:
+        if isinstance(generator, torch.Generator):
             generator.set_state(state)
-    elif isinstance(generator, random.Random):
-        found = generator.getstate()
-
-        def undo() -> None:
-            generator.setstate(found)
-    else:
-        bits = getattr(generator, "bit_generator", None) or generator._bit_generator
-        before = bits.state
-
-        def undo() -> None:
-            bits.state = before
-
-    return undo
+        elif isinstance(generator, random.Random):
+            generator.setstate(state)
+        else:
+            _bits(generator).state = state
 
 
-def _undo_tensor(tensor: torch.Tensor) -> Callable[[], None]:
-    memory = tensor.data
-    elements = memory.clone()
-    gradient = tensor.grad
+def _bits(generator: Any) -> Any:
+    return generator.bit_generator if hasattr(generator, "bit_generator") else generator._bit_generator
 
-    def undo() -> None:
+
+def _put_back_tensors(
+    kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]],
+) -> None:
+    for tensor, memory, elements, gradient in kept:
         memory.copy_(elements)
         if tensor.data_ptr() != memory.data_ptr() or tensor.shape != memory.shape:
             tensor.data = memory
         tensor.grad = gradient
 
-    return undo
 
-
-def _undo_parameter(parameter: nn.Parameter) -> Callable[[], None]:
-    gradient, trained = parameter.grad, parameter.requires_grad
-    parameter.grad = None  # what is added to it meanwhile is added to another tensor
-
-    def undo() -> None:
+def _put_back_parameters(kept: list[tuple[nn.Parameter, torch.Tensor | None, bool]]) -> None:
+    for parameter, gradient, trained in kept:
         parameter.grad = gradient
         parameter.requires_grad_(trained)
-
-    return undo

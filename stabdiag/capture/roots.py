@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -69,5 +70,5 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def source_of(module: nn.Module) -> str:
     """`file:line` of the class's forward, empty where it has none in Python."""
-    code = getattr(type(module).forward, "__code__", None)
+    code = getattr(inspect.getattr_static(type(module), "forward", None), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""

@@ -18,6 +18,8 @@ KINDS = (
     "attention",
     "logits",
     "curvature",
+    "replica",
+    "rank",
 )
 
 
@@ -29,6 +31,11 @@ class Site:
     wrappers. `order` is the position in the recorded forward pass (a parameter has that of its
     module), -1 where it never ran. `trainable` and `optimized` speak of parameters only:
     `requires_grad`, and whether any optimizer holds it. `source` is `file:line` of the module's class.
+
+    `placement` says of a parameter how the processes of a world share it: `replicated` (each holds all
+    of it), `sharded` (this one holds `local_size` elements of it, `part` number so-and-so; processes
+    with the same number hold the same ones), or empty where that is not known or there is one process.
+    `shape` is that of the whole.
     """
 
     kind: str
@@ -40,11 +47,14 @@ class Site:
     trainable: bool = True
     optimized: bool = True
     source: str = ""
+    placement: str = ""
+    part: int = 0
+    local_size: int = 0
 
     @property
     def module(self) -> str:
         """Name of the module that the site belongs to: a parameter's owner, else the site itself."""
-        if self.kind in ("weight", "grad", "update", "optimizer"):
+        if self.kind in ("weight", "grad", "update", "optimizer", "replica"):
             return self.name.rpartition(".")[0]
         return self.name
 
@@ -57,7 +67,11 @@ class Site:
         return product
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without the placement where there is none, as in most runs."""
+        record = asdict(self)
+        if not self.placement:
+            del record["placement"], record["part"], record["local_size"]
+        return record
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Site:

@@ -82,6 +82,28 @@ def evidence_chart(run: Run, finding: Finding, evidence: Evidence) -> dict[str, 
     return {"data": lines + _marks(broken), "layout": layout}
 
 
+def line_chart(
+    shown: Sequence[Curve],
+    names: Sequence[str],
+    unit: str,
+    *,
+    log: bool = False,
+    level: tuple[float, str] | None = None,
+) -> dict[str, Any]:
+    """`shown` by their `names`, as they are, and their non-finite steps; `level` is a limit and its name."""
+    values = np.concatenate([c.finite for c in shown])
+    broken = np.unique(np.concatenate([c.steps[np.isnan(c.values)] for c in shown]))
+    layout = {
+        "height": 260,
+        "xaxis": _steps_axis(shown),
+        "yaxis": {"title": {"text": plotly_text(unit)}, **_scale(values, log)},
+        "yaxis3": _hidden([0, 1]),
+        "shapes": [_level(*level)] if level else [],
+    }
+    data = [_line(c, i, name) for i, (c, name) in enumerate(zip(shown, names, strict=True))]
+    return {"data": data + _marks(broken), "layout": layout}
+
+
 def _steps_axis(shown: Sequence[Curve]) -> dict[str, Any]:
     """All steps of `shown`, to the edges."""
     steps = np.concatenate([c.steps for c in shown])
@@ -156,7 +178,7 @@ def _across(band: tuple[float, float], colour: str) -> dict[str, Any]:
     return {"type": "rect", **ends, "layer": "below", "fillcolor": colour, "line": {"width": 0}}
 
 
-def _level(threshold: float) -> dict[str, Any]:
+def _level(threshold: float, name: str = "threshold") -> dict[str, Any]:
     ends = {"xref": "x domain", "x0": 0, "x1": 1, "y0": threshold, "y1": threshold}
-    label = {"text": "threshold", "textposition": "end", "font": {"color": "--muted", "size": 11}}
+    label = {"text": name, "textposition": "end", "font": {"color": "--muted", "size": 11}}
     return {"type": "line", **ends, "line": {"color": "--muted", "width": 1, "dash": "dash"}, "label": label}

@@ -12,7 +12,8 @@ from stabdiag.core.site import Site
 from stabdiag.render.downsample import spans_decades
 
 COLUMNS = 600
-CELLS = 2_000_000
+# A cell compresses to a byte at worst, and beside plotly.js a page has one megabyte left.
+CELLS = 500_000
 UNMEASURED, BROKEN = 0, 255
 LOWEST, HIGHEST = 1, 254
 
@@ -40,7 +41,7 @@ def heat_maps(run: Run) -> list[HeatMap]:
 
 def _drawable(run: Run, series: str) -> bool:
     kind, _, statistic = series.partition(".")
-    if kind in ("run", "batch"):
+    if kind == "run":
         return False
     values = run.table(series).values
     return bool((values > 0).any()) if statistic == "nonfinite" else bool(np.isfinite(values).any())

@@ -60,8 +60,10 @@ def layers(run: Run, diagnosis: Diagnosis) -> list[Layer]:
 def site_slugs(found: Iterable[Layer], run: Run) -> dict[str, str]:
     """Name of a site -> slug of the layer that it belongs to."""
     slugs = {layer.name: layer.slug for layer in found}
-    parameters = {s.name: slugs[s.module] for kind in PARAMETER_KINDS for s in run.sites(kind)}
-    return {**parameters, **slugs}
+    sites = [(s.name, s.module) for kind in run.kinds for s in run.sites(kind)]
+    # A part of a module is named after it: `blocks.0.attn[h3]`.
+    owned = {name: slugs.get(module, slugs.get(module.partition("[")[0])) for name, module in sites}
+    return {**{name: slug for name, slug in owned.items() if slug}, **slugs}
 
 
 def unique_slugs(names: Iterable[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from stabdiag.core.diagnosis import Diagnosis, Incident
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 from stabdiag.render import describe
+from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import percent
 from stabdiag.render.sparkline import sparkline
@@ -41,6 +42,8 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
     yield f"## {escaped(describe.verdict_sentence(run, diagnosis))}"
     yield ""
     yield escaped(", ".join(describe.run_facts(run, diagnosis)))
+    if cost(run, diagnosis).words:
+        yield from ("", escaped(f"Recorder: {cost(run, diagnosis).words}"))
     drawn = sparkline(loss_curve(run))
     yield from ("", f"Loss {code(drawn) + ' ' if drawn else ''}{escaped(describe.loss_facts(run))}")
     ended = describe.ending(run, diagnosis)

@@ -7,7 +7,6 @@ import gzip
 import json
 import shlex
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +20,13 @@ from stabdiag.core.errors import StabdiagError
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 from stabdiag.render import bundle, describe, figures, numbers, svg
+from stabdiag.render.cost import cost
 from stabdiag.render.curve import curves, loss_curve, nonfinite_steps
+from stabdiag.render.facts import facts
 from stabdiag.render.heatmap import heat_maps
+from stabdiag.render.instruments import Instrument, instruments
 from stabdiag.render.layers import layers, site_slugs
+from stabdiag.render.view import unit_of
 
 Plotly = Literal["inline", "cdn"]
 
@@ -54,6 +57,8 @@ def render_page(run: Run, diagnosis: Diagnosis, plotly: Plotly = "inline") -> st
     if timeline:
         charts["timeline"] = figures.timeline(run, diagnosis)
     anchors = _anchors(diagnosis)
+    measured = instruments(run)
+    charts |= _panel_charts(measured)
     heat, cells = _heat(run, diagnosis, slugs)
     return _template().render(
         run=run,
@@ -61,10 +66,12 @@ def render_page(run: Run, diagnosis: Diagnosis, plotly: Plotly = "inline") -> st
         cards=cards,
         timeline=timeline,
         layers=found,
+        instruments=measured,
+        cost=cost(run, diagnosis),
         slugs=slugs,
         anchors=anchors,
         others=[(anchors[i], f) for i, f in enumerate(diagnosis.findings) if anchors[i] == f"finding-{i}"],
-        facts=_facts(run, diagnosis),
+        facts=facts(run, diagnosis),
         command=shlex.join(run.info.command or diagnosis.run.get("command") or ()),
         next_commands=describe.next_commands(run, diagnosis),
         data=_embedded({"charts": charts, "heat": heat}),
@@ -110,6 +117,11 @@ def _card(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> Card
     )
 
 
+def _panel_charts(measured: list[Instrument]) -> dict[str, Any]:
+    panels = [(f"{one.kind}-{i}", panel) for one in measured for i, panel in enumerate(one.panels)]
+    return {f"panel-{name}": panel.spec for name, panel in panels if panel.spec}
+
+
 def _anchors(diagnosis: Diagnosis) -> list[str]:
     """Where on the page each finding is told: its incident's card, or the list of the others."""
     anchors = [f"finding-{i}" for i in range(len(diagnosis.findings))]
@@ -128,6 +140,7 @@ def _heat(run: Run, diagnosis: Diagnosis, slugs: dict[str, str]) -> tuple[dict[s
     described = [
         {
             "series": m.series,
+            "unit": unit_of(m.series),
             "steps": figures.packed(m.steps),
             "values": figures.packed(m.values),
             "columns": len(m.steps),
@@ -140,27 +153,6 @@ def _heat(run: Run, diagnosis: Diagnosis, slugs: dict[str, str]) -> tuple[dict[s
     first = next(iter(telling), "output.rms" if "output.rms" in names else "")
     heat = {"maps": described, "rows": rows, "onsets": onsets, "first": first}
     return heat, base64.b64encode(raw).decode("ascii")
-
-
-def _facts(run: Run, diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """What is known of the run beside its numbers."""
-    info = run.info
-    started = datetime.fromtimestamp(info.started, timezone.utc) if info.started is not None else None
-    block = diagnosis.run
-    facts = [
-        ("directory", str(block.get("path") or "")),
-        ("started", started.strftime("%Y-%m-%d %H:%M:%S UTC") if started else ""),
-        ("ended", describe.ending(run, diagnosis) or ""),
-        ("host", info.host),
-        ("device", info.device),
-        ("world size", numbers.count(info.world_size)),
-        ("model", str(run.fact("model", "name", ""))),
-        ("optimizer", str(run.fact("optimizer", "name", ""))),
-        ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
-        ("git commit", info.git_commit or ""),
-        ("configuration", ", ".join(f"{name} = {value}" for name, value in info.configuration.items())),
-    ]
-    return [(name, value) for name, value in facts if value]
 
 
 def _embedded(value: Any) -> Markup:

@@ -8,6 +8,7 @@ from pathlib import Path
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.run import Run
 from stabdiag.render import describe
+from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, size
 from stabdiag.render.sparkline import sparkline
@@ -23,16 +24,21 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     if ended:
         lines.append(f"{ended}; before that:" if diagnosis.incidents else ended)
     incidents = diagnosis.incidents
-    for incident in incidents[:WORST]:
+    shown = incidents if len(incidents) <= WORST else incidents[: WORST - 1]
+    for incident in shown:
         root = diagnosis.findings[incident.root]
         severity = str(incident.severity).upper()
         since = f"{root.signature} since step {count(incident.onset_step)}"
         place = f" at {', '.join(root.sites)}" if root.sites and root.sites[0] != "run" else ""
         lines.append(f"{severity:8} {since}{place}")
-    if len(incidents) > WORST:
-        lines.append(f"and {len(incidents) - WORST} more")
+    if len(incidents) > len(shown):
+        lines.append(f"and {len(incidents) - len(shown)} more")
     elif not incidents and describe.steps_of(run, diagnosis):
         lines.append("nothing abnormal before that" if ended else "nothing abnormal was seen")
+    spent = cost(run, diagnosis)
+    seen = "; ".join(filter(None, (spent.steps_words, spent.allowed)))
+    if seen:
+        lines.append(f"recorded: {seen}")
     unseen = [item.what for item in describe.unobserved(run)] + list(run.notes)
     if unseen:
         lines.append(f"not observed: {', '.join(unseen)}")

@@ -8,6 +8,7 @@ from stabdiag.core.diagnosis import Diagnosis, FixAdvice, Incident
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 from stabdiag.render import describe
+from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, percent
 from stabdiag.render.sparkline import sparkline
@@ -39,6 +40,8 @@ def render_text(run: Run, diagnosis: Diagnosis, console: Console, *, verbose: bo
 
 def _facts(lines: Lines, run: Run, diagnosis: Diagnosis) -> None:
     lines.item("run", ", ".join(describe.run_facts(run, diagnosis)), indent=2, column=COLUMN)
+    if cost(run, diagnosis).words:
+        lines.item("recorder", cost(run, diagnosis).words, indent=2, column=COLUMN)
     ended = describe.ending(run, diagnosis)
     if ended:
         lines.item("ended", f"{ended}; {describe.before_the_end(diagnosis)}", indent=2, column=COLUMN)

@@ -37,3 +37,34 @@ def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
     # All 64 bits take part: round numbers in float64 differ in the highest ones only.
     folded: torch.Tensor = (total ^ (total >> BITS) ^ (total >> 2 * BITS)) & (2**BITS - 1)
     return folded.to(torch.float32)
+
+
+def checksum(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of all bits of `tensor`, taken as words of 64 and wrapped around: int64, 0-d, on its device.
+
+    Integers add up exactly in any order, so equal memory has equal sums on any machine, and no change of
+    one word goes unseen. Costs one pass over the memory; what is not dense or not aligned is
+    copied first.
+    """
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+    if torch.ops.aten.is_non_overlapping_and_dense(tensor):
+        flat = tensor.as_strided((tensor.numel(),), (1,))
+    else:
+        flat = tensor.contiguous().view(-1)
+    words = flat.view(INTEGER_OF_WIDTH[flat.element_size()])
+    in_word = 8 // words.element_size()
+    whole = words.numel() // in_word * in_word
+    if words.storage_offset() % in_word:
+        words = words.clone()
+    total: torch.Tensor = words[:whole].view(torch.int64).sum()
+    return total if whole == words.numel() else total + words[whole:].sum(dtype=torch.int64)
+
+
+def folded(checksums: torch.Tensor) -> torch.Tensor:
+    """Checksums as integers below 2**24 in float32. Different ones differ but for one chance in 2**24."""
+    mixed = (checksums + 1) * 0x2545F4914F6CDD1D  # odd (Vigna 2016): low bits reach the high ones
+    mixed = mixed ^ (mixed >> 32)
+    kept: torch.Tensor = (mixed ^ (mixed >> BITS)) & (2**BITS - 1)
+    return kept.to(torch.float32)

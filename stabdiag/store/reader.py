@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from stabdiag.core.errors import DamagedRun, StabdiagError
 from stabdiag.core.event import Event
-from stabdiag.core.run import KindData, Run, RunInfo
-from stabdiag.core.site import KINDS, Site
+from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.site import KINDS
 from stabdiag.store.directory import is_run, ranks
 from stabdiag.store.events import read_events
 from stabdiag.store.info import read_info
-from stabdiag.store.segment import Segment, SegmentReader
-from stabdiag.store.sites import by_name, read_sites
+from stabdiag.store.kinds import Kinds
+from stabdiag.store.merge import MergedKinds, Settled
+from stabdiag.store.segment import SegmentReader
+from stabdiag.store.sites import by_rank, read_sites
+from stabdiag.store.world import in_order, world_of
 
 
 def load(path: Path, rank: int | None = None) -> Run:
-    """The run in `path`, as process `rank` saw it (default: the lowest recorded).
+    """The run in `path`: of all processes of a world together, or as process `rank` saw it.
+
+    Of processes that trained apart it is that of the lowest, where no other is named.
 
     Raises DamagedRun where there is no run, or one of a newer version; StabdiagError for a rank that
     was not recorded. Whatever else is wrong with the files stands in the run's `notes`.
@@ -45,6 +48,7 @@ class RunFiles:
         self._events = read_events(path)
         self._sites = read_sites(path)
         self._segments: dict[Path, SegmentReader] = {}
+        self._settled: dict[str, Settled] = {}
 
     def refresh(self) -> Run:
         """The run as far as it is written now. Raises DamagedRun where a file may not be opened."""
@@ -55,20 +59,34 @@ class RunFiles:
 
     def _read(self) -> Run:
         recorded = ranks(self._path)
-        rank = self._rank if self._rank is not None else min(recorded, default=0)
         # Sizes first: a site is described before its first row is written, so no row lacks its site.
-        sizes = {path: path.stat().st_size for path in self._path.glob(f"rank-{rank}/*.arrows")}
+        numbers = recorded if self._rank is None else (self._rank,)
+        sizes = {number: self._sizes(number) for number in numbers}
         self._sites.refresh()
         self._events.refresh()
         info, note = read_info(self._path)
+        events = tuple(self._events.records)
+        world = world_of(events, recorded) if self._rank is None else (self._rank,)
+        sites = by_rank(self._sites.records)
+        kinds: Kinds | MergedKinds
+        if len(world) > 1:
+            each = {number: Kinds(self._files(sizes[number]), sites(number)) for number in world}
+            kinds, events = MergedKinds(each, self._settled), in_order(events)
+        else:
+            own = next(iter(world), 0)
+            kinds = Kinds(self._files(sizes.get(own, {})), sites(own))
+        notes = filter(None, (note, self._sites.note, self._events.note))
+        return StoredRun(_completed(info, events, len(recorded)), kinds, events, self._path, tuple(notes))
+
+    def _sizes(self, rank: int) -> dict[Path, int]:
+        return {path: path.stat().st_size for path in self._path.glob(f"rank-{rank}/*.arrows")}
+
+    def _files(self, sizes: Mapping[Path, int]) -> dict[str, list[tuple[SegmentReader, int]]]:
         files: dict[str, list[tuple[SegmentReader, int]]] = {}
         for path in sorted(sizes, key=_place):
             reader = self._segments.setdefault(path, SegmentReader(path))
             files.setdefault(_place(path)[1], []).append((reader, sizes[path]))
-        events = tuple(self._events.records)
-        notes = filter(None, (note, self._sites.note, self._events.note))
-        kinds = Kinds(files, by_name(self._sites.records, rank))
-        return StoredRun(_completed(info, events, len(recorded)), kinds, events, self._path, tuple(notes))
+        return files
 
 
 def _place(path: Path) -> tuple[int, str, int]:
@@ -98,70 +116,12 @@ class StoredRun(Run):
     def notes(self) -> tuple[str, ...]:
         """Speaks of all files, and so reads all kinds."""
         found: tuple[str, ...] = vars(self)["notes"]
-        return tuple(dict.fromkeys([*found, *(self.kinds.notes if isinstance(self.kinds, Kinds) else ())]))
+        return tuple(
+            dict.fromkeys(
+                [*found, *(self.kinds.notes if isinstance(self.kinds, Kinds | MergedKinds) else ())]
+            )
+        )
 
     @notes.setter
     def notes(self, found: tuple[str, ...]) -> None:
         vars(self)["notes"] = found
-
-
-class Kinds(Mapping[str, KindData]):
-    """Reads a kind when it is first asked for; its names are known without."""
-
-    def __init__(
-        self,
-        files: Mapping[str, Sequence[tuple[SegmentReader, int]]],
-        sites: Mapping[tuple[str, str], Site],
-    ) -> None:
-        self._files = files
-        self._sites = sites
-        self._read: dict[str, tuple[KindData, tuple[str, ...]]] = {}
-
-    def _kind(self, kind: str) -> tuple[KindData, tuple[str, ...]]:
-        if kind not in self._read:
-            segments = [reader.read(size) for reader, size in self._files[kind]]
-            notes = tuple(segment.note for segment in segments if segment.note)
-            self._read[kind] = _merged(kind, segments, self._sites), notes
-        return self._read[kind]
-
-    def __getitem__(self, kind: str) -> KindData:
-        return self._kind(kind)[0]
-
-    @property
-    def notes(self) -> Iterator[str]:
-        for kind in self._files:
-            yield from self._kind(kind)[1]
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._files
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-
-def _merged(kind: str, segments: Sequence[Segment], known: Mapping[tuple[str, str], Site]) -> KindData:
-    """The union of the segments' sites and statistics over their steps, NaN where one has no value."""
-    filled = [segment for segment in segments if len(segment.columns.steps)] or list(segments[:1])
-    names = tuple(dict.fromkeys(name for segment in filled for name in segment.sites))
-    sites = tuple(known.get((kind, name)) or Site(kind, name) for name in names)
-    only = filled[0]
-    if len(filled) == 1 and only.sites == names and (np.diff(only.columns.steps) > 0).all():
-        values = dict(zip(only.statistics, only.columns.values, strict=False))
-        return KindData(only.columns.steps, only.columns.times, sites, values)
-    steps, at = np.unique(np.concatenate([s.columns.steps for s in filled]), return_inverse=True)
-    times = np.empty(len(steps))
-    times[at] = np.concatenate([s.columns.times for s in filled])
-    statistics = dict.fromkeys(name for segment in filled for name in segment.statistics)
-    values = {name: np.full((len(steps), len(names)), np.nan, np.float32) for name in statistics}
-    position = {name: index for index, name in enumerate(names)}
-    begin = 0
-    for segment in filled:
-        rows = at[begin : begin + len(segment.columns.steps)]
-        begin += len(rows)
-        where = np.ix_(rows, np.array([position[name] for name in segment.sites], np.intp))
-        for name, array in zip(segment.statistics, segment.columns.values, strict=True):
-            values[name][where] = array
-    return KindData(steps, times, sites, values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stabdiag.store.jsonl import JsonLines, append_lines
 
 NAME = "sites.jsonl"
 RankedSite = tuple[int, Site]
+SitesByName = Mapping[tuple[str, str], Site]
 
 
 def append_sites(run_dir: Path, rank: int, sites: Iterable[Site]) -> None:
@@ -30,7 +32,10 @@ def _site(record: dict[str, Any]) -> RankedSite:
     return int(record.get("rank", 0)), site
 
 
-def by_name(records: Iterable[RankedSite], rank: int) -> Mapping[tuple[str, str], Site]:
-    """(kind, name) -> site, as `rank` last described it, or else another one."""
-    others_first = sorted(records, key=lambda record: record[0] == rank)
-    return {(site.kind, site.name): site for _, site in others_first}
+def by_rank(records: Iterable[RankedSite]) -> Callable[[int], SitesByName]:
+    """Rank -> ((kind, name) -> site, as that rank last described it, or else another one)."""
+    own: dict[int, dict[tuple[str, str], Site]] = {}
+    others: dict[tuple[str, str], Site] = {}
+    for rank, site in records:
+        others[site.kind, site.name] = own.setdefault(rank, {})[site.kind, site.name] = site
+    return lambda rank: ChainMap(own.get(rank, {}), others)

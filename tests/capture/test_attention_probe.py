@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 import traceback
 
@@ -200,7 +201,7 @@ def test_under_autocast_numbers_are_taken_in_single_precision(watch, healthy, at
             return model(x).float()
 
     run = assert_unchanged(lambda: Model("causal", "by hand"), watch, healthy, forward)
-    model, (x, *_) = Model("causal"), batches()
+    x, *_ = batches()
     torch.manual_seed(0)
     entropy, _, _ = materialised(Model("causal").blocks[0], x[:1])
     assert at(run, "attention.entropy")["blocks.0"] == pytest.approx(entropy.mean().item(), abs=2e-2)
@@ -209,7 +210,9 @@ def test_under_autocast_numbers_are_taken_in_single_precision(watch, healthy, at
 @pytest.mark.parametrize("way", ["causal", "by hand"])
 @pytest.mark.parametrize(("reentrant", "early_stop"), [(True, True), (False, True), (False, False)])
 @pytest.mark.parametrize("what", ["block", "attention"])
-def test_what_is_checkpointed_counts_once(watch, healthy, at, way, reentrant, early_stop, what):
+def test_what_is_checkpointed_counts_once(  # noqa: C901 - a model and its loop
+    watch, healthy, at, way, reentrant, early_stop, what
+):
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -362,17 +365,51 @@ def test_numbers_that_are_none_are_told_of(watch, at, healthy):
     assert math.isfinite(at(recording.run, "attention.entropy")["blocks.1"])  # of the other heads
 
 
-def test_heads_have_sites_of_their_own_if_they_are_several_but_not_very_many(watch, healthy):
-    for heads, expected in ((1, 1), (64, 65), (65, 1)):
-        model = Attention(heads=heads, width=heads * 2)
-        with watch(model, adam(model)) as recording:
-            model(torch.randn(2, 12, heads * 2)).sum().backward()
-            recording  # noqa: B018
-        assert len(recording.run.sites("attention")) in (0, expected)
+@pytest.mark.parametrize(("heads", "sites"), [(1, 1), (64, 65), (65, 1)])
+def test_heads_have_sites_of_their_own_if_they_are_several_but_not_very_many(watch, heads, sites):
+    model = Attention(heads=heads, width=heads * 2)
+    optimizer = adam(model)
+    with watch(model, optimizer) as recording:
+        model(torch.randn(2, 12, heads * 2)).sum().backward()
+        optimizer.step()
+    assert len(recording.run.sites("attention")) == sites
 
 
-def hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+def test_after_the_first_steps_only_modules_with_attention_have_hooks(watch):
+    model = Model("causal", "by hand")
+    optimizer = adam(model)
+
+    def before_hooks():
+        return {name for name, module in model.named_modules() if module._forward_pre_hooks}
+
+    with watch(model, optimizer, every=2):
+        seen = []
+        for x in batches(10):
+            loss = model(x).square().mean()
+            seen.append(before_hooks())
+            loss.backward()
+            optimizer.step()
+    roots = {""}  # whose calls are watched at every step
+    assert seen[0] - roots == {name for name, _ in model.named_modules()} - roots
+    assert seen[6] - roots == seen[8] - roots == {"blocks.0", "blocks.1"}
+    assert seen[7] - roots == seen[9] - roots == set()
+    assert before_hooks() == set()
+
+
+def test_a_model_that_is_saved_meanwhile_has_the_same_bytes(watch):
+    def saved(watched):
+        torch.manual_seed(0)
+        model = Model("causal")
+        optimizer = adam(model)
+        recording = watch(model, optimizer) if watched else None
+        model(batches(1)[0]).square().mean().backward()
+        file = io.BytesIO()
+        torch.save(model, file)
+        if recording is not None:
+            recording.close()
+        return file.getvalue()
+
+    assert saved(True) == saved(False)
 
 
 def test_a_layer_that_sleeps_at_first_is_seen_when_it_runs(watch, at, healthy):
@@ -456,3 +493,41 @@ def test_a_scripted_part_trains_on(watch, healthy):
 
     run = assert_unchanged(Scripted, watch, healthy)
     assert run.sites("attention")[0].name == "attention"
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_inside_torch_compile_attention_is_that_of_the_same_batch_run_eagerly(watch, at, healthy, part):
+    def make(compiled=True):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model = Model("causal", "by hand")
+        if not compiled:
+            return model, model
+        if part:
+            model.blocks[1] = torch.compile(model.blocks[1], backend="aot_eager")
+            return model, model
+        return model, torch.compile(model, backend="aot_eager")
+
+    def run(watching, compiled=True):
+        model, called = make(compiled)
+        optimizer = adam(model)
+        recording = watch(called, optimizer) if watching else None
+        for x in batches(4):
+            optimizer.zero_grad()
+            called(x).square().mean().backward()
+            optimizer.step()
+        if recording is not None:
+            recording.close()
+        return [p.detach() for p in model.parameters()], recording
+
+    expected, _ = run(False)
+    got, recording = run(True)
+    healthy(recording.run)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    _, eager = run(True, compiled=False)
+    for statistic in ("entropy", "max_logit"):
+        for step in (0, 3):
+            numbers = at(eager.run, f"attention.{statistic}", step)
+            got = at(recording.run, f"attention.{statistic}", step)
+            got = {name.replace("._orig_mod", ""): value for name, value in got.items()}
+            assert got == pytest.approx(numbers, abs=1e-3)

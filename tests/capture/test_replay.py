@@ -115,13 +115,13 @@ def test_after_a_replay_everything_is_as_before():
     assert streams() == outside
 
 
-@pytest.mark.parametrize("forgotten", ["_undo_mapping", "_undo_sequence", "_undo_generator", "_undo_tensor"])
+@pytest.mark.parametrize("forgotten", ["mappings", "sequences", "generators", "tensors", "parameters"])
 def test_each_part_of_what_is_put_back_matters(monkeypatch, forgotten):
     model = Busy()
     x = torch.randn(8, 4)
-    model(x)
+    model(x).sum().backward()
     before = everything(model)
-    monkeypatch.setattr(module_state, forgotten, lambda value: lambda: None)
+    monkeypatch.setattr(module_state, f"_put_back_{forgotten}", lambda kept: None)
     with undone(model):
         model(x)
     assert everything(model) != before

@@ -112,7 +112,7 @@ def test_the_summary_has_at_most_eight_short_lines(failed_run: Run, failed_diagn
     assert all(len(line) <= 70 for line in lines[:-1])
     assert lines[0].startswith("2,000 steps, 1 min 1 s, 2 processes, overhead 1.7 %   loss ")
     assert lines[0].endswith("×")
-    assert "and 5 more" in lines
+    assert "and 6 more" in lines
     assert lines[2].startswith("CRITICAL activations-out-of-hand since step 1,430 at blocks.7.mlp")
     assert lines[-1].startswith("next: stabdiag report stabdiag-runs/train-20261123-110142")
 

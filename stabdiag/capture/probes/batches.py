@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from stabdiag.stats.moments import Moments
 
 
 def _parameter_names(module: nn.Module) -> Sequence[str]:
-    code = getattr(type(module).forward, "__code__", None)
+    code = getattr(inspect.getattr_static(type(module), "forward", None), "__code__", None)
     return code.co_varnames[1 : code.co_argcount] if code else ()
 
 

@@ -71,16 +71,18 @@ const near = new IntersectionObserver(entries => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     near.unobserve(target);
+    const series = target.dataset.map;
     if (target.id === "heat") drawHeat();
+    else if (series) drawMap(target, data.heat.maps.find(map => map.series === series));
     else draw(target, () => data.charts[target.dataset.chart]);
   }
 }, { rootMargin: "500px" });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((specify, figure) => draw(figure, specify)));
-document.querySelectorAll(".plot[data-chart]").forEach(figure => near.observe(figure));
+document.querySelectorAll(".plot[data-chart], .plot[data-map]").forEach(figure => near.observe(figure));
 
 const short = value => value === 0 ? "0" : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toPrecision(4);
 const shorter = (name, most) => name.length > most ? "…" + name.slice(1 - most) : name;
-let cells;
+let cells, unpacking;
 
 // Cells are one byte each: 0 not measured, 255 not finite, else the index of a value.
 function heatSpec(map) {
@@ -89,7 +91,7 @@ function heatSpec(map) {
   const levels = rows.map((_, i) => Array.from(cells.subarray(map.start + i * width, map.start + (i + 1) * width)));
   const names = rows.map(([name]) => escaped(name));
   const told = (level, row, column) =>
-    level === 0 ? "" : `${names[row]}<br>step ${steps[column]}: ${level === 255 ? "not finite" : short(values[level])}`;
+    level === 0 ? "" : `${names[row]}<br>step ${steps[column]}: ${level === 255 ? "not finite" : short(values[level]) + " " + escaped(map.unit)}`;
   const text = levels.map((line, row) => line.map((level, column) => told(level, row, column)));
   const measured = [...values.keys()].filter(level => !isNaN(values[level]));
   const ticks = [0, .25, .5, .75, 1].map(share => measured[Math.round(share * (measured.length - 1))]);
@@ -100,7 +102,8 @@ function heatSpec(map) {
     data: [
       { ...trace, z: levels.map(line => line.map(level => level % 255 || null)), zmin: 1, zmax: 254,
         colorscale: [0, 1, 2, 3, 4, 5].map(i => [i / 5, `--heat-${i}`]), showscale: !narrow,
-        colorbar: { tickvals: ticks, ticktext: ticks.map(level => short(values[level])), thickness: 10, outlinewidth: 0 } },
+        colorbar: { tickvals: ticks, ticktext: ticks.map(level => short(values[level])), thickness: 10, outlinewidth: 0,
+          title: { text: escaped(map.unit), side: "right" } } },
       { ...trace, z: levels.map(line => line.map(level => level === 255 ? 1 : null)), showscale: false,
         colorscale: [[0, "--broken"], [1, "--broken"]] },
     ],
@@ -115,17 +118,24 @@ function heatSpec(map) {
   };
 }
 
-async function drawHeat() {
-  if (!cells) {
+// One promise, so that figures that come near together wait for the same cells.
+function unpackCells() {
+  unpacking ??= (async () => {
     cells = new Uint8Array(await inflated(byId("cells").textContent));
     let start = 0;
     for (const map of data.heat.maps) {
       map.start = start;
       start += map.columns * data.heat.rows[map.series.split(".")[0]].length;
     }
-  }
-  const map = data.heat.maps[byId("heat-series").value];
-  const inner = await draw(byId("heat"), () => heatSpec(map));
+  })();
+  return unpacking;
+}
+
+const drawHeat = () => drawMap(byId("heat"), data.heat.maps[byId("heat-series").value]);
+
+async function drawMap(figure, map) {
+  await unpackCells();
+  const inner = await draw(figure, () => heatSpec(map));
   inner.dataset.series = map.series;
   inner.removeAllListeners("plotly_click");
   inner.on("plotly_click", ({ points }) => {

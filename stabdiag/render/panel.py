@@ -1,0 +1,102 @@
+"""One chart, map or table of a recorded kind, readable without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from stabdiag.core.run import Run
+from stabdiag.render import figures, svg
+from stabdiag.render.curve import Curve, curves
+
+LINES = 5
+POINTS = 600
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`still` is the chart as SVG, `keys` its lines by name; with a script `spec` takes its place (a plotly
+    chart), or the heat map of the series `map`. A table has a `head` and `rows` instead."""
+
+    caption: str
+    still: Markup = field(default_factory=Markup)
+    keys: tuple[str, ...] = ()
+    spec: dict[str, Any] | None = None
+    map: str = ""
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def lines(
+    run: Run,
+    kind: str,
+    statistics: Sequence[str],
+    caption: str,
+    unit: str,
+    *,
+    sites: tuple[str, ...] = (),
+    log: bool = False,
+    level: tuple[float, str] | None = None,
+    dashed: str = "",
+) -> Panel | None:
+    """Those of `statistics` that were measured at `sites` (empty: the first of all), LINES at most.
+
+    `level` is a horizontal line and its name, `dashed` a statistic that is a limit to the others.
+    """
+    shown: list[tuple[str, str, Curve]] = []
+    for statistic in statistics:
+        found = curves(run, f"{kind}.{statistic}", sites, LINES)
+        shown += [(statistic, c.name, c) for c in found if len(c.finite)]
+    shown = shown[:LINES]
+    if not shown:
+        return None
+    names = _names([(statistic, site) for statistic, site, _ in shown])
+    thin = [c.thinned(max(POINTS // len(shown), 50)) for _, _, c in shown]
+    levels = [level[0]] if level else []
+    still = svg.chart(thin, caption, levels=levels)
+    spec = figures.line_chart(thin, names, unit, log=log, level=level)
+    for trace, (statistic, _, _) in zip(spec["data"], shown, strict=False):
+        if statistic == dashed:
+            trace["line"] |= {"dash": "dash", "color": "--muted"}
+    return Panel(caption, still, tuple(names), spec)
+
+
+def _names(shown: Sequence[tuple[str, str]]) -> list[str]:
+    """Told by statistic, by site, or by both, whichever differ."""
+    one_statistic = len({statistic for statistic, _ in shown}) == 1
+    one_site = len({site for _, site in shown}) == 1
+    if one_statistic:
+        return [statistic if site == "run" else site for statistic, site in shown]
+    return [statistic if one_site else f"{site} {statistic}" for statistic, site in shown]
+
+
+def heat(run: Run, series: str, caption: str, *, lowest: bool = False) -> Panel | None:
+    """The map of all sites; without a script the lines of the most extreme ones."""
+    sites = extreme_sites(run, series, lowest=lowest)
+    kind, _, statistic = series.partition(".")
+    drawn = lines(run, kind, [statistic], caption, "", sites=sites) if sites else None
+    return Panel(caption, drawn.still, drawn.keys, map=series) if drawn else None
+
+
+def extreme_sites(run: Run, series: str, most: int = LINES, *, lowest: bool = False) -> tuple[str, ...]:
+    """The sites with the largest (or the lowest) last measured value, most extreme first."""
+    if series not in run:
+        return ()
+    table = run.table(series)
+    last = last_values(table.values)
+    key = last if lowest else -last
+    order = [int(i) for i in np.argsort(key, kind="stable") if np.isfinite(last[i])]
+    return tuple(table.names[i] for i in order[:most])
+
+
+def last_values(values: np.ndarray) -> np.ndarray:
+    """The last finite value of each site of `values` [steps, sites], float64; NaN where there is none."""
+    finite = np.isfinite(values)
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
+    at = len(values) - 1 - finite[::-1].argmax(axis=0)
+    return np.where(finite.any(axis=0), values[at, np.arange(values.shape[1])], np.nan).astype(np.float64)

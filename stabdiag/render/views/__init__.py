@@ -1,0 +1,1 @@
+"""One file a view; `render.view.VIEWS` loads them all."""
