@@ -121,9 +121,13 @@ def _put_back_mappings(kept: list[tuple[MutableMapping[Any, Any], list[tuple[Any
 
 def _put_back_sequences(kept: list[tuple[Any, list[Any]]]) -> None:
     for sequence, before in kept:
-        if len(sequence) != len(before) or any(a is not b for a, b in zip(sequence, before, strict=True)):
+        if isinstance(sequence, set):
+            # not emptied: what stays in its slot is iterated over in the order that the script has seen
+            sequence.difference_update(sequence.difference(before))
+            sequence.update(before)
+        elif len(sequence) != len(before) or any(a is not b for a, b in zip(sequence, before, strict=True)):
             sequence.clear()
-            (sequence.update if isinstance(sequence, set) else sequence.extend)(before)
+            sequence.extend(before)
 
 
 def _generator_state(generator: Any) -> Any:
