@@ -54,6 +54,28 @@ def idle(size: Size, failures: dict[str, str]) -> str:
     return tables.idle(size, turns(SKELETON, size, IDLE_BESIDE, failures), small)
 
 
+def measure(options: argparse.Namespace, only: list[str], failures: dict[str, str]) -> dict[str, str]:
+    """Title -> section of the page, of the parts that were asked for."""
+    sections: dict[str, str] = {}
+    parts = options.parts or ["ratios", "idle", "memory"]
+    if "ratios" in parts:
+        for name in options.size or ["small", "medium"]:
+            sections[name.capitalize()] = ratios(name, adapted(SIZES[name], options), only, failures)
+    if "idle" in parts:
+        sections["Steps that are not recorded"] = idle(adapted(SIZES[SKELETON], options), failures)
+    if "memory" in parts:
+        sections["Memory"] = tables.memory(peaks(only, "small", options.rounds or 3, failures))
+    return sections
+
+
+def adapted(size: Size, options: argparse.Namespace) -> Size:
+    if options.rounds:
+        size = size._replace(rounds=options.rounds, fresh=min(size.fresh, options.rounds))
+    if options.steps:
+        size = size._replace(steps=options.steps, length=20 * options.steps, runs=1)
+    return size
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="ratios, idle, memory")
@@ -63,25 +85,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps of a turn; a run under a budget has 20 turns")
     parser.add_argument("--page", type=Path, help="default docs/measured.md")
     options = parser.parse_args()
-    parts = options.parts or ["ratios", "idle", "memory"]
-    only = [m for m in options.only or MONITORS if m != IDLE]
-
-    def adapted(size: Size) -> Size:
-        if options.rounds:
-            size = size._replace(rounds=options.rounds, fresh=min(size.fresh, options.rounds))
-        if options.steps:
-            size = size._replace(steps=options.steps, length=20 * options.steps, runs=1)
-        return size
-
     failures: dict[str, str] = {}
-    sections: dict[str, str] = {}
-    if "ratios" in parts:
-        for name in options.size or ["small", "medium"]:
-            sections[name.capitalize()] = ratios(name, adapted(SIZES[name]), only, failures)
-    if "idle" in parts:
-        sections["Steps that are not recorded"] = idle(adapted(SIZES[SKELETON]), failures)
-    if "memory" in parts:
-        sections["Memory"] = tables.memory(peaks(only, "small", options.rounds or 3, failures))
+    sections = measure(options, [m for m in options.only or MONITORS if m != IDLE], failures)
     for title, body in sections.items():
         print(f"{title}\n\n{body}\n")
     for monitor, why in failures.items():

@@ -14,10 +14,15 @@ def peaks(monitors: Sequence[str], size: str, runs: int, failures: dict[str, str
     found: dict[str, list[float]] = {monitor: [] for monitor in monitors}
     for _ in range(runs):
         for monitor in [name for name in monitors if name not in failures]:
-            try:
-                with Worker(monitor, size) as worker:
-                    worker.train(STEPS)
-                    found[monitor].append(worker.end())
-            except Failed as failure:
-                failures[monitor] = str(failure)
+            found[monitor] += _peak(monitor, size, failures)
     return found
+
+
+def _peak(monitor: str, size: str, failures: dict[str, str]) -> list[float]:
+    try:
+        with Worker(monitor, size) as worker:
+            worker.train(STEPS)
+            return [worker.end()]
+    except Failed as failure:
+        failures[monitor] = str(failure)
+        return []

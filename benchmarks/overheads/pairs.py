@@ -62,15 +62,8 @@ def take_turns(
         print(f"{size_name}: rounds {first} to {first + rounds - 1}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
             bare = stack.enter_context(Worker("bare", size_name))
-            workers: list[tuple[Worker, Turns]] = []
-            for monitor in [name for name in wanted if name not in failures]:
-                try:
-                    worker = stack.enter_context(Worker(monitor, size_name))
-                    worker.train(WARM)
-                except Failed as failure:
-                    failures[monitor] = str(failure)
-                else:
-                    workers.append((worker, Turns()))
+            started = (_started(stack, name, size_name, failures) for name in wanted if name not in failures)
+            workers = [(worker, Turns()) for worker in started if worker is not None]
             bare.train(WARM)
             before = bare.train(size.steps)
             for number in range(rounds):
@@ -83,6 +76,16 @@ def take_turns(
                 worker.end()
                 turns.account = account_of(worker.folder)
                 yield worker.monitor, turns
+
+
+def _started(stack: ExitStack, monitor: str, size_name: str, failures: dict[str, str]) -> Worker | None:
+    try:
+        worker = stack.enter_context(Worker(monitor, size_name))
+        worker.train(WARM)
+    except Failed as failure:
+        failures[monitor] = str(failure)
+        return None
+    return worker
 
 
 def cpu_ratio(turn: Turn) -> float:

@@ -83,7 +83,7 @@ class GraphReader(Generic[F]):
         chosen = self._chosen(modules)
         for name in tuple(chosen):
             # A graph begins at parameters: a part that has none is read from around it.
-            while name and next(modules[name].parameters(), None) is None:
+            while name in modules and next(modules[name].parameters(), None) is None:
                 name = name.rpartition(".")[0]
                 chosen |= {name: modules[name]} if name in modules else {}
         return self._hooks(chosen, _Pass())

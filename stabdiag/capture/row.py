@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,16 +37,6 @@ class Harvest:
 
     tensors: Mapping[str, torch.Tensor]
     finish: Callable[[Arrays, float], Measured]
-
-
-class Probe(Protocol):
-    """Measures one thing. `arm` comes before a step that is recorded whole, `harvest` after every step."""
-
-    name: str
-
-    def arm(self) -> None: ...
-
-    def harvest(self) -> Harvest: ...
 
 
 def under(prefix: str, arrays: Arrays) -> dict[str, NDArray[np.float32]]:
