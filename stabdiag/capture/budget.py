@@ -9,6 +9,7 @@ from stabdiag.capture.tier import Tier
 
 SHARES = {Tier.FAST: 0.5, Tier.STANDARD: 0.3, Tier.SLOW: 0.1, Tier.RARE: 0.1}
 """Of the income. What a full bucket cannot hold goes to the standard tier."""
+DEAREST_FIRST = sorted(SHARES, reverse=True)
 HELD = {Tier.FAST: 2, Tier.STANDARD: 5, Tier.SLOW: 1.5, Tier.RARE: 1.5}
 """Steps of its tier that a bucket can hold the price of."""
 APART = {Tier.FAST: 1, Tier.STANDARD: 1, Tier.SLOW: 50, Tier.RARE: 50}
@@ -19,6 +20,27 @@ FREE = 5
 YOUNG = 1000
 SHORTEST = 0.15
 MEMORY = 15
+
+
+class Recent:
+    """The last fifteen of some numbers."""
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque(maxlen=MEMORY)
+        self._median: float | None = None
+
+    def append(self, value: float) -> None:
+        self._values.append(value)
+        self._median = None
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def median(self) -> float:
+        """Kept until the next number comes: it is asked for more often than it changes."""
+        if self._median is None:
+            self._median = median(self._values)
+        return self._median
 
 
 class Budget:
@@ -36,31 +58,31 @@ class Budget:
     def __init__(self, share: float) -> None:
         self._share = share
         self._credit = dict.fromkeys(SHARES, 0.0)
-        self._costs: dict[Tier, deque[float]] = {tier: deque(maxlen=MEMORY) for tier in SHARES}
-        self._rest: dict[Tier, deque[float]] = {tier: deque(maxlen=MEMORY) for tier in Tier}
+        self._costs = {tier: Recent() for tier in SHARES}
+        self._rest = {tier: Recent() for tier in Tier}
         self._last = dict.fromkeys(SHARES, -max(APART.values()))
         self._step = 0
 
     def choose(self, step: int) -> Tier:
         self._step = step
-        for tier in sorted(SHARES, reverse=True):
+        for tier in DEAREST_FIRST:
             if step - self._last[tier] >= APART[tier] and 0 < self._price(tier) <= self._credit[tier]:
                 return tier
         return Tier.NONE
 
     def _price(self, tier: Tier) -> float:
         costs = self._costs[tier]
-        return median(costs) if costs else GUESS[tier] * self._bare()
+        return costs.median() if costs else GUESS[tier] * self._bare()
 
     def _bare(self) -> float:
         """Seconds of a step without the recorder: of the cheapest tier of which some were seen."""
-        return next((median(times) for times in self._rest.values() if times), 0.0)
+        return next((times.median() for times in self._rest.values() if times), 0.0)
 
     def charge(self, tier: Tier, spent: float, duration: float) -> None:
         rest = max(duration - spent, 0.0)
         self._rest[tier].append(rest)
         if tier:
-            hidden = min(max(median(self._rest[tier]) - self._bare(), 0.0), spent)
+            hidden = min(max(self._rest[tier].median() - self._bare(), 0.0), spent)
             cost = spent + (hidden if tier >= Tier.STANDARD else 0.0)
             self._costs[tier].append(cost)
             self._credit[tier] -= 0.0 if self._step < FREE else cost

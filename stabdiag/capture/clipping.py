@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn import utils
 from torch.nn.utils import clip_grad
 
 from stabdiag.capture.patch import Patch
 
-Clip = Callable[[list[torch.Tensor], float, torch.Tensor], None]
+WIDE = (torch.float32, torch.float64)  # of narrower gradients torch takes narrower norms
+MOST_CALLS = 8  # one a device and dtype
+
+
+class Clip(NamedTuple):
+    """The gradients of `parameters` are about to be scaled by min(1, max_norm / (total + 1e-6)).
+
+    `total` is a 0-d tensor, still on its device, and so are `norms()`: of each gradient, where torch has
+    taken it on the way to the total, else None.
+    """
+
+    parameters: Sequence[torch.Tensor]
+    max_norm: float
+    total: torch.Tensor
+    norms: Callable[[], Sequence[torch.Tensor | None]]
 
 
 class ClippingObserver:
-    """Calls `clip(parameters, max_norm, total_norm)` before `clip_grad_norm_` scales the gradients.
+    """Calls `tell(clip)` before `clip_grad_norm_` scales the gradients.
 
     It takes the place of the inner function that scales, so that `error_if_nonfinite`, raised before,
-    has no frame of ours. `total_norm` is a 0-d tensor, still on its device.
+    has no frame of ours. Code that torch.compile traces is left alone.
     """
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, tell: Callable[[Clip], None]) -> None:
+        norms = _Norms()
+
         def observe(
             parameters: torch.Tensor | Iterable[torch.Tensor],
             max_norm: float,
@@ -27,10 +48,54 @@ class ClippingObserver:
             foreach: bool | None = None,
         ) -> None:
             listed = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-            clip(listed, max_norm, total_norm)
-            self._patch.original(listed, max_norm, total_norm, foreach)
+            if not torch.compiler.is_compiling():
+                tell(Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed)))
+                norms.forget()
+            scale.original(listed, max_norm, total_norm, foreach)
 
-        self._patch = Patch(clip_grad, "_clip_grads_with_norm_", observe)
+        scale = Patch(clip_grad, "_clip_grads_with_norm_", observe)
+        self._patches = [
+            scale,
+            Patch(utils, "clip_grads_with_norm_", observe),  # its public name
+            Patch(clip_grad, "torch", norms),
+        ]
 
     def remove(self) -> None:
-        self._patch.remove()
+        for patch in self._patches:
+            patch.remove()
+
+
+class _Norms(ModuleType):
+    """Stands in for `torch` in the module that clips, and remembers the norms that it takes: to read all
+    gradients once more would be the dearest part of knowing them."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.__name__)
+        self._calls: deque[tuple[list[weakref.ref[torch.Tensor]], list[int], Sequence[torch.Tensor]]] = deque(
+            maxlen=MOST_CALLS
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def _foreach_norm(self, tensors: list[torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        norms = torch._foreach_norm(tensors, *args, **kwargs)
+        if not torch.compiler.is_compiling() and args == (2.0,) and tensors[0].dtype in WIDE:
+            references = [weakref.ref(tensor) for tensor in tensors]
+            self._calls.append((references, [tensor._version for tensor in tensors], norms))
+        return norms
+
+    def of_gradients(self, parameters: Iterable[torch.Tensor]) -> list[torch.Tensor | None]:
+        """Norms of those gradients that are what they were when they were taken."""
+        taken = {
+            id(tensor): norm
+            for references, versions, norms in self._calls
+            for reference, version, norm in zip(references, versions, norms, strict=True)
+            if (tensor := reference()) is not None
+            and type(tensor) is torch.Tensor
+            and tensor._version == version
+        }
+        return [taken.get(id(parameter.grad)) for parameter in parameters]
+
+    def forget(self) -> None:
+        self._calls.clear()

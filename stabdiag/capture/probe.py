@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.row import Harvest
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tier import Tier
@@ -49,8 +50,8 @@ class Probe:
 
     def on_backward_end(self) -> None: ...
 
-    def on_clip(self, parameters: Sequence[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
-        """Gradients of these are about to be scaled by min(1, max_norm / (total + 1e-6))."""
+    def on_clip(self, clip: Clip) -> None:
+        """Gradients are about to be scaled down to a norm."""
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
         """`indices` into `subject.parameters`."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from stabdiag.capture import facts
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.entrances import Entrances
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.probe import PROBES, Probe
@@ -172,8 +173,8 @@ class Recorder:
             self._close_after_backward = False
             self.close()
 
-    def on_clip(self, parameters: list[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
-        self._tell("on_clip", parameters, max_norm, total)
+    def on_clip(self, clip: Clip) -> None:
+        self._tell("on_clip", clip)
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.subject.in_backward() and self._clock.closes_before(self.subject.optimizers[optimizer]):

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from stabdiag.capture import facts
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.discovery import Discovery, compiled_among
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.instances import Instances
@@ -134,9 +135,9 @@ class Session:
                 counts_as_step=not self._recorder.optimized and not self._optimizers
             )
 
-    def clips(self, parameters: list[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
+    def clips(self, clip: Clip) -> None:
         if self._recorder is not None:
-            self._recorder.on_clip(parameters, max_norm, total)
+            self._recorder.on_clip(clip)
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         if self._recorder is not None:

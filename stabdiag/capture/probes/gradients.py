@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
@@ -28,7 +29,12 @@ def norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Euclidean norm of each tensor: float32 [len(tensors)], on the device of the first."""
     double = any(t.dtype == torch.float64 for t in tensors)  # torch takes no norm in a narrower type
     each = torch._foreach_norm(list(tensors), 2, dtype=torch.float64 if double else torch.float32)
-    return torch.stack([n.to(each[0].device, torch.float32) for n in each])
+    return side_by_side(each)
+
+
+def side_by_side(scalars: Sequence[torch.Tensor]) -> torch.Tensor:
+    """float32 [len(scalars)] of 0-d tensors, on the device of the first."""
+    return torch.stack([s.to(scalars[0].device, torch.float32) for s in scalars])
 
 
 @probe
@@ -85,14 +91,22 @@ class GradientProbe(Probe):
 
     def _take(self, part: str, present: list[tuple[int, torch.Tensor]]) -> None:
         if present:
-            indices = [i for i, _ in present]
-            self._parts[f"{part}:{len(self._parts)}"] = indices, norms([g for _, g in present])
+            self._note(part, [i for i, _ in present], norms([g for _, g in present]))
 
-    def on_clip(self, parameters: Sequence[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
-        indices = self.subject.indices(parameters)
-        self._take("norm", self._present(i for i in indices if i not in self._taken))
-        self._taken.update(indices)
-        coefficient = torch.clamp(max_norm / (total.detach().to(torch.float32) + 1e-6), max=1.0)
+    def _note(self, part: str, indices: list[int], values: torch.Tensor) -> None:
+        self._parts[f"{part}:{len(self._parts)}"] = indices, values
+
+    def on_clip(self, clip: Clip) -> None:
+        indices = self.subject.indices(clip.parameters)
+        new = {i for i in indices if i not in self._taken}
+        self._taken.update(new)
+        if len(indices) == len(clip.parameters):
+            known = {i: n for i, n in zip(indices, clip.norms(), strict=True) if n is not None and i in new}
+            if known:
+                self._note("norm", list(known), side_by_side(list(known.values())))
+            new -= known.keys()
+        self._take("norm", self._present(sorted(new)))
+        coefficient = torch.clamp(clip.max_norm / (clip.total.detach().to(torch.float32) + 1e-6), max=1.0)
         self._clip = coefficient if self._clip is None else self._clip * coefficient
 
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
@@ -115,7 +129,7 @@ class GradientProbe(Probe):
             idle = torch.zeros(silent.shape, device=silent.device)
         self._idle[i] = (idle + max(self.subject.samples, 1)) * silent
         share = (self._idle[i] >= DEAD_SAMPLES).to(torch.float32).mean()
-        self._parts[f"dead:{len(self._parts)}"] = [i], share[None]
+        self._note("dead", [i], share[None])
 
     def harvest(self) -> Harvest:
         if self._whole:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
@@ -117,9 +118,9 @@ class RunProbe(Probe):
         self._scale = None if scale is None else scale.detach().clone()  # update() changes it in place
         self._losses.append(loss if scale is None else loss / scale.to(loss.device))
 
-    def on_clip(self, parameters: Sequence[torch.Tensor], max_norm: float, total: torch.Tensor) -> None:
-        whole = self._tier < Tier.FAST and len(parameters) >= len(self.subject.primary)
-        self._clip = (max_norm, total.detach()) if whole else None
+    def on_clip(self, clip: Clip) -> None:
+        whole = self._tier < Tier.FAST and len(clip.parameters) >= len(self.subject.primary)
+        self._clip = (clip.max_norm, clip.total.detach()) if whole else None
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
         self._stepping = True

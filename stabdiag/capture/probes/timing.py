@@ -87,9 +87,10 @@ class TimingProbe(Probe):
         return Harvest({}, partial(self._finish, spent))
 
     def _tell_stall(self, duration: float) -> None:
-        usual = median(self._durations) if len(self._durations) >= LEAST else duration
-        if duration > max(STALL * usual, STALL_SECONDS):
-            self.subject.event("stall", seconds=round(duration, 3), usual=round(usual, 6))
+        if duration > STALL_SECONDS and len(self._durations) >= LEAST:
+            usual = median(self._durations)
+            if duration > STALL * usual:
+                self.subject.event("stall", seconds=round(duration, 3), usual=round(usual, 6))
         self._durations.append(duration)
 
     def _finish(self, spent: dict[str, float], _arrays: Arrays, _scale: float) -> Measured:
