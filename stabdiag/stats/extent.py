@@ -10,21 +10,25 @@ import torch
 from stabdiag.stats.family import Rows, Sizes
 
 
+def extremes(tensor: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
+    """Writes the smallest and the largest element into 0-d float32 tensors; a NaN is both."""
+    if tensor.dtype == torch.float32:
+        torch.aminmax(tensor, out=(low, high))
+    else:
+        smallest, largest = torch.aminmax(tensor)
+        low.copy_(smallest)
+        high.copy_(largest)
+
+
 class Extent:
-    """`absmax`: what Moments gives of range, where the norm is taken for all tensors at once."""
+    """`absmax`, for where the norm is taken of all tensors at once."""
 
     width = 2
     merge = (np.minimum, np.maximum)
     identity = (np.inf, -np.inf)
 
     def measure(self, tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> None:
-        low, high = out
-        if tensor.dtype == torch.float32:
-            torch.aminmax(tensor, out=(low, high))
-        else:
-            smallest, largest = torch.aminmax(tensor)
-            low.copy_(smallest)
-            high.copy_(largest)
+        extremes(tensor, *out)
 
     def lift(self, measured: Rows, sizes: Sizes) -> Rows:
         return measured

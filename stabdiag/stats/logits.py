@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 STATISTICS = ("log_z", "mean", "max", "entropy")
-ROWS = 1024
+ROWS = 256
 ELEMENTS = 2**21
 
 
@@ -14,10 +14,10 @@ def logit_statistics(logits: torch.Tensor, classes: int) -> torch.Tensor:
 
     log_z    mean over rows of the log of the partition function, log sum exp (nats)
     mean     mean logit
-    max      largest logit
+    max      largest logit of these rows
     entropy  mean over rows of the entropy of the softmax (nats)
 
-    Of many rows evenly spaced ones are taken, 1,024 at most and two million elements at most.
+    Of many rows evenly spaced ones are taken, 256 at most and two million elements at most.
     """
     rows = logits.detach().movedim(classes, -1)
     rows = rows.reshape(-1, rows.shape[-1])

@@ -1,4 +1,4 @@
-"""Range, moments and exact zeros of a tensor: one pass each of aminmax, sum and norm."""
+"""Range, moments and exact zeros of a tensor."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from stabdiag.stats.extent import extremes
 from stabdiag.stats.family import Rows, Sizes
-from stabdiag.stats.sample import stride_of, strided
+from stabdiag.stats.sample import slabs
 
-ZEROS_SAMPLE = 32768
+SAMPLE = 8192
 
 
 class Moments:
-    """`min`, `max`, `absmax`, `mean`, `rms`, `norm`, `zeros`, `nonfinite`.
+    """`min`, `max`, `absmax`, `mean`, `rms`, `zeros`, `nonfinite`.
 
-    `zeros` is the share of exact zeros, of a sample where the tensor is large: counting costs as much
-    as the three other passes together. `nonfinite` counts the merged tensors that held a NaN or an
-    infinity: aminmax lets both through, and asking every element costs twenty times as much. Norms
-    merge by hypot, which cannot overflow where a sum of squares would.
+    The range is that of all elements; of tensors above 8,192 elements the mean, the root mean square and
+    the share of exact zeros are those of as many: each further pass over all of them costs as much as the
+    range. `nonfinite` counts the merged tensors that held a NaN or an infinity: aminmax lets both
+    through, and asking every element costs twenty times as much. Root mean squares merge by hypot, which
+    cannot overflow where a sum of squares would.
     """
 
     width = 5
@@ -27,24 +29,20 @@ class Moments:
     identity = (np.inf, -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0)
 
     def measure(self, tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> None:
-        low, high, total, norm, nonzero = out
-        if tensor.dtype == torch.float32:
-            torch.aminmax(tensor, out=(low, high))
-        else:
-            smallest, largest = torch.aminmax(tensor)
-            low.copy_(smallest)
-            high.copy_(largest)
+        low, high, mean, rms, nonzero = out
+        extremes(tensor, low, high)
+        sample = slabs(tensor, SAMPLE)
         wide = torch.promote_types(tensor.dtype, torch.float32)
-        total.copy_(torch.sum(tensor, dtype=wide))
-        norm.copy_(torch.linalg.vector_norm(tensor, dtype=wide))
-        nonzero.copy_(torch.count_nonzero(strided(tensor, ZEROS_SAMPLE)))
+        size = sample.numel()
+        mean.copy_(torch.mean(sample, dtype=wide))
+        rms.copy_(torch.linalg.vector_norm(sample, dtype=wide) / size**0.5)
+        nonzero.copy_(torch.count_nonzero(sample) / size)
 
     def lift(self, measured: Rows, sizes: Sizes) -> Rows:
-        low, high, total, norm, nonzero = measured.T
-        sampled = np.array([-(-size // stride_of(size, ZEROS_SAMPLE)) for size in sizes.tolist()])
-        zeros = sizes * (1.0 - nonzero / sampled)
+        low, high, mean, rms, nonzero = measured.T
         nonfinite = ~(np.isfinite(low) & np.isfinite(high))
-        return np.stack([low, high, total, norm, zeros, sizes, nonfinite], axis=1, dtype=np.float32)
+        weighed = mean * sizes, rms * np.sqrt(sizes), (1.0 - nonzero) * sizes
+        return np.stack([low, high, *weighed, sizes, nonfinite], axis=1, dtype=np.float32)
 
     def finish(self, merged: Rows) -> dict[str, Rows]:
         low, high, total, norm, zeros, size, nonfinite = merged.T
@@ -55,7 +53,6 @@ class Moments:
                 "absmax": np.maximum(np.abs(low), np.abs(high)),
                 "mean": total / size,
                 "rms": norm / np.sqrt(size),
-                "norm": norm,
                 "zeros": zeros / size,
                 "nonfinite": nonfinite,
             }

@@ -22,12 +22,12 @@ def strided(tensor: torch.Tensor, limit: int) -> torch.Tensor:
 
 
 def slabs(tensor: torch.Tensor, limit: int) -> torch.Tensor:
-    """About `limit` elements in 64 evenly spaced contiguous slabs, shape [64, limit / 64], as a view.
+    """About `limit` elements in 64 evenly spaced slabs of memory, shape [64, limit / 64], as a view.
 
-    A tensor that is no larger than `limit`, or not contiguous, comes back whole.
+    A tensor that is no larger than `limit`, or has gaps in memory, comes back whole.
     """
     size = tensor.numel()
-    if size <= limit or not tensor.is_contiguous():
+    if size <= limit or not (tensor.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(tensor)):
         return tensor
     width = limit // SLABS
     return tensor.as_strided((SLABS, width), ((size - width) // (SLABS - 1), 1))

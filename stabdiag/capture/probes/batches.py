@@ -88,8 +88,7 @@ class BatchProbe(Probe):
         if not owners:
             return Measured()
         columns = ranges.columns(under("range:", arrays), len(sites))
-        for name in ("zeros", "norm"):
-            del columns[name]
+        del columns["zeros"]
         sums = np.full(len(sites), np.nan, np.float64)
         for owner, value in zip(owners, arrays["prints"].tolist(), strict=True):
             sums[owner] = value if np.isnan(sums[owner]) else (sums[owner] + value) % 2**BITS

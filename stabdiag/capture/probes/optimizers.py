@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,21 @@ from stabdiag.core.site import Site
 from stabdiag.stats.adam import STATISTICS, adam_statistics
 from stabdiag.stats.sample import slabs
 
-SAMPLE = 4096
-KNOWN = (torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam, torch.optim.SGD)
+SAMPLE = 2048
+ADAM = (torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam)
+KNOWN = (*ADAM, torch.optim.SGD)
 UNKNOWN = "its state is not one that is known"
+STEP, COSINE, MOMENTUM = (STATISTICS.index(name) for name in ("step", "cosine", "momentum"))
+
+
+class _Part(NamedTuple):
+    """A sample of one parameter's gradient and state, all of them flat and of one size. `weight` is by what
+    the norm of the sample becomes that of the whole; `settings` those of Adam."""
+
+    place: int
+    tensors: list[torch.Tensor]
+    weight: float
+    settings: tuple[Any, ...]
 
 
 @probe
@@ -34,7 +46,7 @@ class OptimizerProbe(Probe):
     cosine     of the gradient with the first moment
     momentum   norm of the first moment, or of SGD's momentum buffer
 
-    Of tensors above 4,096 elements as many are looked at, in 64 slabs. Adam's family is told by the
+    Of tensors above 2,048 elements as many are looked at, in 64 slabs. Adam's family is told by the
     optimizer's class being torch's own and its state; of others nothing is guessed, and the coverage
     says so.
     """
@@ -45,27 +57,31 @@ class OptimizerProbe(Probe):
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self._sites: list[Site] = []
-        self._taken: list[tuple[int, torch.Tensor]] = []
+        self._taken: list[tuple[list[int], torch.Tensor]] = []
         self._told: set[str] = set()
 
     def on_change(self) -> None:
         self._sites = [replace(site, kind="optimizer") for site in self.subject.sites]
 
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
-        if optimizer is None:
+        if optimizer is None or not indices:
             return
-        wanted = {id(self.subject.parameters[i]): i for i in indices}
-        known = isinstance(optimizer, KNOWN)
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                index = wanted.get(id(parameter))
-                if index is None or parameter.grad is None:
-                    continue
-                measured = _measure(optimizer, parameter, group)
-                if measured is not None:
-                    self._taken.append((index, measured))
-        name = type(optimizer).__name__
-        if indices and not known and name not in self._told:
+        if not isinstance(optimizer, KNOWN):
+            self._tell_unknown(type(optimizer).__name__)
+            return
+        by_device: dict[torch.device, list[_Part]] = {}
+        for part in _parts(optimizer, {id(self.subject.parameters[i]): i for i in indices}):
+            by_device.setdefault(part.tensors[0].device, []).append(part)
+        measure = _adam if isinstance(optimizer, ADAM) else _sgd
+        for parts in by_device.values():
+            rows = measure(parts)
+            rows[:, MOMENTUM] *= torch.tensor([part.weight for part in parts]).to(rows.device)
+            if isinstance(optimizer, torch.optim.NAdam | torch.optim.RAdam):
+                rows[:, STEP] = float("nan")  # they weigh the moments in their own ways
+            self._taken.append(([part.place for part in parts], rows))
+
+    def _tell_unknown(self, name: str) -> None:
+        if name not in self._told:
             self._told.add(name)
             self.subject.event("coverage", what=f"the optimizer {name}", because=UNKNOWN)
 
@@ -73,62 +89,69 @@ class OptimizerProbe(Probe):
         taken, self._taken = self._taken, []
         if not taken:
             return None
-        rows = torch.stack([values.to(taken[0][1].device) for _, values in taken])
-        return Harvest({"rows": rows}, partial(self._finish, [index for index, _ in taken]))
+        rows = torch.cat([values.to(taken[0][1].device) for _, values in taken])
+        return Harvest({"rows": rows}, partial(self._finish, [i for indices, _ in taken for i in indices]))
 
     def _finish(self, indices: list[int], arrays: Arrays, _scale: float) -> Measured:
         block = np.full((len(STATISTICS) + 1, len(self._sites)), np.nan, np.float32)
         block[:-1, indices] = arrays["rows"].T
-        momentum = arrays["rows"][:, STATISTICS.index("momentum")]
-        block[-1, indices] = ~np.isfinite(momentum)
+        block[-1, indices] = ~np.isfinite(arrays["rows"][:, MOMENTUM])
         columns = dict(zip((*STATISTICS, "nonfinite"), block, strict=True))
         return Measured([Row("optimizer", self._sites, columns)])
 
 
-def _measure(
-    optimizer: torch.optim.Optimizer, parameter: torch.Tensor, group: Mapping[str, Any]
-) -> torch.Tensor | None:
-    """The five statistics, NaN where the optimizer has no such thing; None where it has none of them."""
-    state = optimizer.state.get(parameter) or {}
-    if isinstance(optimizer, torch.optim.Adam | torch.optim.NAdam | torch.optim.RAdam):
-        parts = _parts(parameter.grad, state.get("exp_avg"), state.get("exp_avg_sq"))
-        if parts is None or "step" not in state:
-            return None
-        count = state["step"]
-        count = count.to(parts[0].device, torch.float32) if isinstance(count, torch.Tensor) else count
-        gradient, first, second = parts
-        values = adam_statistics(gradient, first, second, count, _pair(group["betas"]), float(group["eps"]))
-        if not isinstance(optimizer, torch.optim.Adam):
-            values[STATISTICS.index("step")] = float("nan")  # they weigh the moments in their own ways
-        values[STATISTICS.index("momentum")] *= _scale(parameter, gradient)
-        return values
-    buffer = state.get("momentum_buffer") if isinstance(optimizer, torch.optim.SGD) else None
-    parts = _parts(parameter.grad, buffer)
-    if parts is None:
-        return None
-    gradient, momentum = (part.to(torch.float32).flatten() for part in parts)
-    values = torch.full((len(STATISTICS),), float("nan"), device=gradient.device)
-    size = gradient.norm() * momentum.norm()
-    tiny = torch.finfo(torch.float32).tiny
-    values[STATISTICS.index("cosine")] = torch.dot(gradient, momentum) / size.clamp(min=tiny)
-    values[STATISTICS.index("momentum")] = momentum.norm() * _scale(parameter, momentum)
-    return values
+def _parts(optimizer: torch.optim.Optimizer, wanted: Mapping[int, int]) -> Iterator[_Part]:
+    """Of those parameters that have a state; `wanted` is id -> index."""
+    adam = isinstance(optimizer, ADAM)
+    names = ("exp_avg", "exp_avg_sq") if adam else ("momentum_buffer",)
+    for group in optimizer.param_groups:
+        betas = tuple(map(float, (*group["betas"], group["eps"]))) if adam else ()
+        for parameter in group["params"]:
+            index, state = wanted.get(id(parameter)), optimizer.state.get(parameter) or {}
+            if index is None or (adam and "step" not in state):
+                continue
+            samples = _samples(parameter.grad, *(state.get(name) for name in names))
+            if samples is not None:
+                size = samples[0].numel()
+                weight = float((local(parameter).numel() / size) ** 0.5)
+                yield _Part(index, samples, weight, (size, state.get("step"), *betas))
 
 
-def _scale(parameter: torch.Tensor, sample: torch.Tensor) -> float:
-    """By which the norm of a sample becomes that of the whole."""
-    return float((local(parameter).numel() / sample.numel()) ** 0.5)
-
-
-def _pair(betas: Sequence[Any]) -> tuple[float, float]:
-    return float(betas[0]), float(betas[1])
-
-
-def _parts(*tensors: torch.Tensor | None) -> list[torch.Tensor] | None:
+def _samples(*tensors: torch.Tensor | None) -> list[torch.Tensor] | None:
     """The same sample of each; None where one is missing, or not a plain tensor of the same shape."""
     held = [local(t).detach() for t in tensors if isinstance(t, torch.Tensor)]
     same = len(held) == len(tensors) and all(t.shape == held[0].shape for t in held)
     plain = same and all(dense(t) and t.is_floating_point() and t.numel() for t in held)
-    if not plain:
-        return None
-    return [slabs(t.contiguous(), SAMPLE) for t in held]
+    return [slabs(t.contiguous(), SAMPLE) for t in held] if plain else None
+
+
+def _rows(parts: Sequence[_Part], number: int, rest: float = 0.0) -> torch.Tensor:
+    """The tensors of that number as float32 [parts, coordinates]; `rest` fills the shorter ones up."""
+    samples = [part.tensors[number] for part in parts]
+    width = max(sample.numel() for sample in samples)
+    rows = torch.full((len(samples), width), rest, device=samples[0].device)
+    for row, sample in zip(rows.unbind(), samples, strict=True):
+        row[: sample.numel()].view(sample.shape).copy_(sample)
+    return rows
+
+
+def _adam(parts: Sequence[_Part]) -> torch.Tensor:
+    device = parts[0].tensors[0].device
+    settings = torch.stack(
+        [
+            torch.stack([torch.as_tensor(value).to(device, torch.float32) for value in column])
+            for column in zip(*(part.settings for part in parts), strict=True)
+        ],
+        dim=1,
+    )
+    return adam_statistics(_rows(parts, 0), _rows(parts, 1), _rows(parts, 2, float("inf")), settings)
+
+
+def _sgd(parts: Sequence[_Part]) -> torch.Tensor:
+    gradient, momentum = _rows(parts, 0), _rows(parts, 1)
+    rows = torch.full((len(parts), len(STATISTICS)), float("nan"), device=gradient.device)
+    length = momentum.norm(dim=1)
+    tiny = torch.finfo(torch.float32).tiny
+    rows[:, COSINE] = (gradient * momentum).sum(1) / (gradient.norm(dim=1) * length).clamp(min=tiny)
+    rows[:, MOMENTUM] = length
+    return rows

@@ -22,6 +22,7 @@ from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform, measurable, tensors_in, type_name
 from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.stats.magnitude import Magnitude
 from stabdiag.stats.moments import Moments
 
 
@@ -58,7 +59,7 @@ class OutputProbe(Probe):
         self._outputs: list[Site] = []
         self._gradients: list[Site] = []
         self._forward = PartialLog(Moments())
-        self._gradient = PartialLog(Moments())
+        self._gradient = PartialLog(Magnitude())
         self._in_forward: set[str] = set()
         self._last: _Seen | None = None
 
@@ -140,9 +141,8 @@ class OutputProbe(Probe):
         if not forward.rows:
             return Measured()
         outputs = forward.columns(under("output:", arrays), count)
-        del outputs["norm"]
         gradients = gradient.columns(under("output_grad:", arrays), count)
-        for name in gradients.keys() - {"zeros", "nonfinite"}:
+        for name in gradients.keys() - {"nonfinite"}:
             gradients[name] /= scale
         return Measured(
             [
