@@ -45,8 +45,8 @@ class Tracked:
 
 
 class Curvature:
-    """Takes turns between the Hessian scaled by the optimizer, the plain one, and its trace, so that each look
-    costs few gradients: one where the weights are, and one a product (a second backward pass, where the
+    """Takes turns between the Hessian scaled by the optimizer, the plain one, and its trace, so that each
+    look costs few gradients: one where the weights are, and one a product (a second backward pass, where the
     gradient has jumps). The first look at an operator takes eight products; the following begin at what the
     one before found, and take three while that is enough.
     """
@@ -75,7 +75,7 @@ class Curvature:
                 measured = self._measure(turn, products, root)
         self._looks += 1
         assert loss.value is not None
-        return turn, {**measured, "loss": loss.value, "gradient": products.here.norm()}
+        return turn, {**measured, "loss": loss.value}
 
     def _measure(self, turn: str, products: Products, root: torch.Tensor | None) -> dict[str, torch.Tensor]:
         here = products.here
@@ -99,7 +99,7 @@ class Curvature:
         if not np.isfinite(arrays["projection"]).all():
             self._tracked.pop(turn, None)
             return {}
-        found = ritz(arrays["projection"], float(arrays["remainder"]))
+        found = ritz(arrays["projection"].astype(np.float64), float(arrays["remainder"]))
         largest = float(found.values[-1])
         error = found.error(-1) / abs(largest) if largest else 0.0
         self._tracked[turn].learn(error)

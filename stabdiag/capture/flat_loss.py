@@ -39,8 +39,8 @@ class FlatLoss:
 
     @contextmanager
     def products(self, exact: bool) -> Iterator[DifferenceProducts | GraphProducts]:
-        """Of its Hessian at the weights as they are. `exact` allows for those of a second backward pass, which
-        are taken where the gradient jumps."""
+        """Of its Hessian at the weights as they are. `exact` allows for those of a second backward pass,
+        which are taken where the gradient jumps."""
         weights = torch.cat([p.detach().reshape(-1).to(self.dtype) for p in self._parameters])
         with self._at(weights) as leaves:
             loss = self._compute()
@@ -51,6 +51,11 @@ class FlatLoss:
             here = self._gradient(loss, leaves)
             del loss  # and its graph
         yield DifferenceProducts(self.gradient, weights, here)
+
+    def evaluate(self) -> torch.Tensor:
+        """The loss at the weights as they are, 0-d."""
+        with undone(self._module), full_precision(), _eager():
+            return self._compute().detach().reshape(()).to(self.dtype)
 
     def gradient(self, weights: torch.Tensor) -> torch.Tensor:
         """At `weights` [n]; zero where the loss does not depend on them."""
@@ -63,7 +68,7 @@ class FlatLoss:
     @contextmanager
     def _at(self, weights: torch.Tensor) -> Iterator[Sequence[torch.Tensor]]:
         """The module has these weights inside, which are the leaves of graphs."""
-        parts = weights.split([p.numel() for p in self._parameters])
+        parts = torch.split(weights, [p.numel() for p in self._parameters])
         leaves = [
             part.view(p.shape).to(torch.promote_types(p.dtype, torch.float32)).detach().requires_grad_()
             for part, p in zip(parts, self._parameters, strict=True)

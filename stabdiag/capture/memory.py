@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What may be allocated on `device` without taking it from others; None where the system does not tell."""
+    """What can be allocated on `device`; None where the system does not tell."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

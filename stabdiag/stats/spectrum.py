@@ -37,4 +37,5 @@ def _leading(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _unit(vector: torch.Tensor) -> torch.Tensor:
-    return vector / vector.norm().clamp(min=torch.finfo(vector.dtype).tiny)
+    unit: torch.Tensor = vector / vector.norm().clamp(min=torch.finfo(vector.dtype).tiny)
+    return unit

@@ -132,12 +132,13 @@ class CurvatureProbe(Probe):
             self._tell_unknown(type(optimizer).__name__)
         loss = FlatLoss(module, parameters, compute)
         try:
+            # What is not the same twice has no curvature; of the step's own loss the value is known.
+            value = loss.evaluate() if captured.value is None else captured.value * captured.passes
             turn, tensors = self.curvature.take(loss, _root(limit, parameters, loss.dtype))
         except Exception as error:  # the script's own code, under circumstances that it was not made for
             self._skip(f"computing the loss again failed: {type(error).__name__}: {error}")
             return
-        if captured.value is not None:
-            tensors["value"] = captured.value * captured.passes
+        tensors["value"] = value
         near = captured.value is not None and (captured.narrow or bool(self.subject.compiled))
         bound = limit.bound / limit.lr if limit is not None and limit.lr > 0 else float("nan")
         plain = limit is not None and limit.uniform
@@ -174,7 +175,7 @@ class CurvatureProbe(Probe):
     def _finish(
         self, turn: str, limit: float, plain: bool, tolerance: float, arrays: Arrays, _scale: float
     ) -> Measured:
-        again, value = float(arrays["loss"]), float(arrays.get("value", arrays["loss"]))
+        again, value = float(arrays["loss"]), float(arrays["value"])
         if abs(again - value) > tolerance * max(abs(again), abs(value)) + 1e-6:
             self._skip(f"computed again, a loss of {value:.6g} is {again:.6g}")
             return Measured()
