@@ -23,8 +23,8 @@ STATISTICS = (
     "residual",
 )
 TURNS = ("scaled", "plain", "scaled", "trace")
-COLD, WARM = 8, 3
-EXACT = 0.05
+COLD, WARM = 10, 3
+EXACT = 0.02
 VECTORS = 14
 """At once, of the size of all weights, at most."""
 
@@ -47,7 +47,7 @@ class Tracked:
 class Curvature:
     """Takes turns between the Hessian scaled by the optimizer, the plain one, and its trace, so that each
     look costs few gradients: one where the weights are, and one a product (a second backward pass, where the
-    gradient has jumps). The first look at an operator takes eight products; the following begin at what the
+    gradient has jumps). The first look at an operator takes ten products; the following begin at what the
     one before found, and take three while that is enough.
     """
 
@@ -101,11 +101,12 @@ class Curvature:
             return {}
         found = ritz(arrays["projection"].astype(np.float64), float(arrays["remainder"]))
         largest = float(found.values[-1])
-        error = found.error(-1) / abs(largest) if largest else 0.0
-        self._tracked[turn].learn(error)
+        size = abs(largest) or 1.0
+        self._tracked[turn].learn(found.error(-1) / size)
+        ends = {"residual": float(found.residuals[-1]) / size}
         if turn == "scaled":
-            return {"lambda_max_preconditioned": largest, "residual": error}
-        return {"lambda_max": largest, "lambda_min": float(found.values[0]), "residual": error}
+            return ends | {"lambda_max_preconditioned": largest}
+        return ends | {"lambda_max": largest, "lambda_min": float(found.values[0])}
 
 
 def _trace(products: Products, generator: torch.Generator) -> torch.Tensor:

@@ -14,7 +14,7 @@ def cold_start(gradient: torch.Tensor, generator: torch.Generator) -> torch.Tens
     """A vector [n] where nothing is known: the gradient, which lies mostly along steep directions, each
     coordinate of it times 1 + N(0, 1), and a little of all directions."""
     noise = torch.randn(gradient.shape, generator=generator, device=gradient.device, dtype=gradient.dtype)
-    return _unit(gradient * (1 + noise)) + 0.01 * _unit(noise)
+    return _unit(gradient * (1 + noise)) + _unit(noise)
 
 
 def warm_start(krylov: Krylov) -> torch.Tensor:

@@ -41,7 +41,8 @@ class CurvatureProbe(Probe):
     limit                      largest eigenvalue that the optimizer is stable at on a quadratic loss: 2/η,
                                2(1+β)/η, 38/η (1 / learning rate)
     sharpness_ratio            lambda_max_preconditioned / limit
-    residual                   estimated error of the largest eigenvalue of this step, as a share of it
+    residual                   ‖Ay − λy‖ of the unit vector y found for the largest eigenvalue λ of this step,
+                               as a share of λ: some eigenvalue lies as near
 
     Each step measures one of them in turn (`Curvature`), just before the optimizer moves: weights, gradients
     and moments are those of the loss then. Where that cannot be computed again, the coverage says why.
