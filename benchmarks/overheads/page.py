@@ -27,7 +27,9 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = names[0] if names else platform.machine()
     cores = f"{os.cpu_count()} cores"
-    return f"{processor}, {cores}, torch {version('torch')}, Python {platform.python_version()}, {date.today()}"
+    return (
+        f"{processor}, {cores}, torch {version('torch')}, Python {platform.python_version()}, {date.today()}"
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +37,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     padded = [
-        [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
         for row in (header, rule, *rows)
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
