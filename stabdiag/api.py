@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -69,13 +69,20 @@ def report(run: Run, config: Configuration | None = None) -> Report:
 class Watch:
     """A recording in this process. Use it in a `with` statement, or call `close` in the end."""
 
-    def __init__(self, path: Path, info: RunInfo, cadence: Cadence, config: Configuration) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: RunInfo,
+        cadence: Cadence,
+        config: Configuration,
+        curvature: Callable[[], torch.Tensor] | None = None,
+    ) -> None:
         from stabdiag.capture.session import Session
 
         self.path = path
         self._info = info
         self._config = config
-        self._session: Session | None = Session(path, cadence)
+        self._session: Session | None = Session(path, cadence, curvature)
         write_info(path, info)
 
     def record(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -132,14 +139,22 @@ def watch(
     name: str | None = None,
     budget: str | float = "2%",
     every: int | None = None,
+    curvature: Callable[[], torch.Tensor] | None = None,
 ) -> Watch:
     """Records the training of `model` by `optimizer` from now on.
 
     Both may be several. An optimizer that is not given joins when it first steps, if it holds parameters
     of the models. `log_dir` is the folder in which the run directory is made, `name` the directory's own
     name. `budget` is the share of the training time that recording may take, `off` for no limit; `every`
-    in its place records every `every`-th step whole. Raises StabdiagError where no run directory can be
-    made.
+    in its place records every `every`-th step whole.
+
+    `curvature` returns a scalar loss of the models, of which to measure the curvature. Without it that is the
+    loss of the step, computed once more, where that can be done: the coverage in the run's events says where
+    it cannot. It is called a few times in each step that measures curvature, with other weights in the
+    models, and has to give the same loss each time but for them: of a batch that stays the same, and in full
+    precision. What it does to the models and to random number generators is undone; other effects are not.
+
+    Raises StabdiagError where no run directory can be made.
     """
     import stabdiag
 
@@ -154,6 +169,6 @@ def watch(
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
         configuration=cadence.to_json(),
     )
-    started = Watch(path, info, cadence, load_configuration(Path.cwd()))
+    started = Watch(path, info, cadence, load_configuration(Path.cwd()), curvature)
     started.record(models, optimizers)
     return started

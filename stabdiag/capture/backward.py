@@ -11,6 +11,7 @@ import torch
 from torch.autograd import graph
 
 from stabdiag.capture.patch import Patch
+from stabdiag.capture.replay import replaying
 
 Begin = Callable[[Sequence[torch.Tensor], bool], None]
 
@@ -32,7 +33,8 @@ class BackwardObserver:
     """Calls `begin(roots, accumulates)` before and `end()` after each outermost backward pass.
 
     `accumulates` is False for `autograd.grad`, which leaves `.grad` alone. Backward passes that run
-    inside another one (reentrant checkpointing) are part of it. `active` tells whether one is under way.
+    inside another one (reentrant checkpointing) are part of it, those of a replay are none. `active` tells
+    whether one is under way.
 
     torch calls `_register_logging_hooks_on_whole_graph(roots)` and what it returns around the engine
     when the debug logging of autograd is on. Taking that place, rather than wrapping `backward`, leaves
@@ -55,6 +57,8 @@ class BackwardObserver:
         return self._depth > 0
 
     def _enter(self, roots: Sequence[Any]) -> Callable[[], None]:
+        if replaying():
+            return lambda: None
         wanted = self._logger.getEffectiveLevel() <= logging.DEBUG
         unregister = self._register.original(roots) if wanted else None
         if self._depth == 0:

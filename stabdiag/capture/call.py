@@ -39,7 +39,10 @@ class Call:
         if value is None or isinstance(value, SIMPLE):
             return value
         if isinstance(value, torch.Tensor):
-            self._tensors.append((value, value._version))
+            if value.is_inference():
+                self.unrepeatable = "an input is an inference tensor, of which changes are not counted"
+            else:
+                self._tensors.append((value, value._version))
             return value
         if depth and type(value) in (list, tuple, set):
             return type(value)(self._kept(item, depth - 1) for item in value)
@@ -56,6 +59,11 @@ class Call:
         if any(tensor._version != version for tensor, version in self._tensors):
             return "an input was changed in place since the call"
         return self.unrepeatable
+
+    @property
+    def inputs_are_computed(self) -> bool:
+        """Whether an input has a graph of its own: what is made of it depends on more than this module."""
+        return any(tensor.grad_fn is not None for tensor, _ in self._tensors)
 
     def __call__(self, cast: torch.dtype | None = None) -> Any:
         """Makes the call again, inside `undone`: with the random numbers of the first one. `cast` turns

@@ -15,17 +15,21 @@ from torch.utils.hooks import RemovableHandle
 class Hook:
     """A module hook that does nothing while torch.compile traces, and returns None always.
 
+    It is left out when it gets fewer than `arguments`: torch still calls a hook that another one of the same
+    call has removed, but has forgotten then that it takes keyword arguments.
+
     It is copied and pickled only where it stands among hooks of the script's own, and then as a hook that
     does nothing and needs no stabdiag to be loaded: the exit of a null context, which takes any arguments.
     """
 
-    __slots__ = ("function",)
+    __slots__ = ("arguments", "function")
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    def __init__(self, function: Callable[..., None], arguments: int = 0) -> None:
         self.function = function
+        self.arguments = arguments
 
     def __call__(self, *args: Any) -> None:
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and len(args) >= self.arguments:
             self.function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -56,7 +60,7 @@ def on_forward(
     return _claimed(
         module,
         "_forward_hooks",
-        lambda: module.register_forward_hook(Hook(function), always_call=always_call),
+        lambda: module.register_forward_hook(Hook(function, 3), always_call=always_call),
     )
 
 
@@ -65,7 +69,7 @@ def before_forward(module: nn.Module, function: Callable[..., None], *, kwargs: 
     return _claimed(
         module,
         "_forward_pre_hooks",
-        lambda: module.register_forward_pre_hook(Hook(function), with_kwargs=kwargs),
+        lambda: module.register_forward_pre_hook(Hook(function, 3 if kwargs else 2), with_kwargs=kwargs),
     )
 
 

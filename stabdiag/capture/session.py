@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ class Session:
     """Finds what is trained, and makes a recorder for it when training begins; a process that never
     trains writes nothing."""
 
-    def __init__(self, run_dir: Path, cadence: Cadence) -> None:
+    def __init__(
+        self, run_dir: Path, cadence: Cadence, loss_closure: Callable[[], torch.Tensor] | None = None
+    ) -> None:
         self._run_dir = run_dir
         self._cadence = cadence
+        self._loss_closure = loss_closure
         self._guard = Guard(self._failed)
         self._recorder: Recorder | None = None
         self._given: set[int] | None = None
@@ -96,6 +99,7 @@ class Session:
                 before_forward=lambda: self._guard("discovery", self._look_for_skipped_step),
                 rank=sink.rank,
             )
+            self._recorder.subject.loss_closure = self._loss_closure
         return self._recorder
 
     # Listener

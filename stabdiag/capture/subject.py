@@ -19,7 +19,8 @@ class Subject:
     not: hooks would be traced; `wrapped` pairs the modules given to torch.compile with the wrappers that
     it made. `entries` gives for a prefix the module that the script itself calls, and
     the object that it calls: the module, or the wrapper that torch.compile made. `order` is the place of
-    each module in the forward pass, as far as one was seen. `samples` counts the rows of the batch in
+    each module in the forward pass, as far as one was seen. `loss_closure` computes the loss whose curvature
+    is wanted, where the script has given one. `samples` counts the rows of the batch in
     this step, or its tokens where those are known. `primary` are the parameters of the first optimizer.
     """
 
@@ -34,6 +35,7 @@ class Subject:
         self.sites: list[Site] = []
         self.order: dict[str, int] = {}
         self.samples = 0
+        self.loss_closure: Callable[[], torch.Tensor] | None = None
         self._inventory = Inventory()
         self._index: dict[int, int] = {}
         self.wrapped: list[tuple[nn.Module, nn.Module]] = []

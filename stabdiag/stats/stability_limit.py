@@ -17,7 +17,8 @@ class StabilityLimit:
 
     `lr` is the largest learning rate of its groups. `scale` is the diagonal S, a part each parameter, as a
     number or a tensor of its shape: 1/(√v̂ + ε) of an adaptive optimizer, else 1, times the share of the
-    group's learning rate in `lr`; 0 for a parameter that has no gradient.
+    group's learning rate in `lr`; 0 for a parameter that has no gradient, and for coordinates of which it was
+    always zero.
 
     Not counted are decoupled weight decay (which adds its factor to λ: 0.1 against curvatures in the
     hundreds), weight decay of the gradient (it adds to H itself), and clipping, which shortens the steps:
@@ -106,14 +107,19 @@ def _denominator(
         second = state.get("exp_avg_sq", 0.0) * beta + square * (1 - beta)
         if group["amsgrad"] and "max_exp_avg_sq" in state:
             second = torch.maximum(second, state["max_exp_avg_sq"])
-        root: torch.Tensor = (second / _on(second, 1 - beta**count)).sqrt()
-        return root + eps
+        return _plus((second / _on(second, 1 - beta**count)).sqrt(), eps)
     if kind is torch.optim.RMSprop:
         mean: torch.Tensor = state.get("square_avg", 0.0) * group["alpha"] + square * (1 - group["alpha"])
-        return mean.sqrt() + eps
+        return _plus(mean.sqrt(), eps)
     total: torch.Tensor = state.get("sum", group["initial_accumulator_value"]) + square
-    slowed: torch.Tensor = (total.sqrt() + eps) * _on(total, 1 + (count - 1) * group["lr_decay"])
+    slowed: torch.Tensor = _plus(total.sqrt(), eps) * _on(total, 1 + (count - 1) * group["lr_decay"])
     return slowed
+
+
+def _plus(root: torch.Tensor, eps: float) -> torch.Tensor:
+    """Infinite at zero, which only coordinates have that the loss does not depend on: dividing by eps would
+    make the rounding of a product the largest number in it."""
+    return (root + eps).masked_fill_(root == 0, float("inf"))
 
 
 def _gradient(

@@ -34,7 +34,7 @@ class TimingProbe(Probe):
 
     Micro-batches add up; what lies between them counts as data. The times are the host's: on an
     accelerator that runs behind it they tell when the work was handed over. A step stalls when it takes
-    ten times the median of the last fifty, and a second at least.
+    ten times the median of the last fifty, and a second at least, without what the recorder took.
     """
 
     id = "timing"
@@ -48,6 +48,7 @@ class TimingProbe(Probe):
         self._seen = False
         self._spent = dict.fromkeys(self.scalars, 0.0)
         self._durations: deque[float] = deque(maxlen=MEMORY)
+        self._recorder_before = 0.0
 
     def _pass(self, phase: str) -> None:
         """What has passed since the last mark was spent in `phase`."""
@@ -80,7 +81,9 @@ class TimingProbe(Probe):
     def harvest(self) -> Harvest:
         now = perf_counter()
         duration, self._began = now - self._began, now
-        self._tell_stall(duration)
+        recorder = self.subject.guard.spent
+        self._tell_stall(duration - (recorder - self._recorder_before))
+        self._recorder_before = recorder
         spent = self._spent if self._seen else {}  # without calls of a module nothing can be told apart
         self._spent = dict.fromkeys(self.scalars, 0.0)
         self._mark, self._in_forward, self._seen = now, False, False
