@@ -86,3 +86,27 @@ def test_complex_parameters_are_compared_by_their_parts(watch, at, healthy):
     healthy(recording.run)
     change = torch.linalg.vector_norm(model.weight.detach() - before).item()
     assert at(recording.run, "update.norm")["weight"] == pytest.approx(change, rel=1e-5)
+
+
+def test_in_bfloat16_the_share_that_rounding_swallows_is_told(watch, at, healthy):
+    torch.manual_seed(0)
+    model = nn.Linear(30, 20, dtype=torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
+    with watch(model, optimizer) as recording:
+        model(torch.randn(16, 30, dtype=torch.bfloat16)).square().mean().backward()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        optimizer.step()
+    healthy(recording.run)
+    found = at(recording.run, "update.unchanged")
+    for name, p in model.named_parameters():
+        assert found[name] == pytest.approx((p == before[name]).double().mean().item(), rel=1e-5)
+    assert 0.3 < found["weight"] < 1
+
+
+def test_of_wide_weights_no_share_is_told(watch):
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording:
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    assert "update.unchanged" not in recording.run

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.attention_calls import AttentionCall, attention_call
 from stabdiag.capture.attention_sites import AttentionSites
-from stabdiag.capture.graph_reader import GraphReader
-from stabdiag.capture.probe import Probe, probe
+from stabdiag.capture.graph_probe import GraphProbe
+from stabdiag.capture.probe import probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
+from stabdiag.capture.saved_tensors import Node
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tier import Tier
 from stabdiag.stats.attention import merge, statistics
@@ -25,7 +25,7 @@ MOST_CALLS = 32
 
 
 @probe
-class AttentionProbe(Probe):
+class AttentionProbe(GraphProbe[AttentionCall]):
     """Kind `attention`: one site for the module in which attention is computed, `<module>[h3]` for each head.
 
         entropy          nats, mean over the rows that may see more than one key
@@ -48,32 +48,20 @@ class AttentionProbe(Probe):
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
-        self._reader = GraphReader(subject, self.id, attention_call, self._found)
         self._sites = AttentionSites()
         self._turn = 0
         self._counts: Counter[str] = Counter()
         self._rows: dict[torch.device, list[torch.Tensor]] = {}
         self._heads: dict[torch.device, list[int]] = {}
 
-    def on_change(self) -> None:
-        self._reader.learning = True
+    def recognise(self, node: Node) -> AttentionCall | None:
+        return attention_call(node)
 
-    def arm(self, tier: Tier) -> None:
-        if tier >= self.tier:
-            self._reader.learning |= tier > self.tier
-            self._reader.arm()
-
-    def on_shadow(self, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
-        return self._reader.shadow(modules)
-
-    def disarm(self) -> None:
-        self._reader.disarm()
-
-    def _found(self, name: str, module: nn.Module, call: AttentionCall) -> None:
+    def found(self, name: str, module: nn.Module, what: AttentionCall) -> None:
         self._counts[name] += 1
         if self._counts[name] > MOST_CALLS:
             return
-        call = call.within(module)
+        call = what.within(module)
         rows = call.measure(self._turn)
         heads = self._sites.heads_of(name, module, call, self.subject.order.get(name, -1))
         self._rows.setdefault(rows.device, []).append(rows)

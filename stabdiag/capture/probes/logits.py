@@ -37,7 +37,7 @@ class LogitsProbe(Probe):
     max      largest logit
     entropy  mean entropy of the prediction (nats)
 
-    Of up to 1,024 evenly spaced rows, with the classes as the module gives them: in the last dimension,
+    Of up to 256 evenly spaced rows, with the classes as the module gives them: in the last dimension,
     or in the second where the loss takes images. The module is found once a backward pass of a recorded
     step has come by: its loss leads to a log-softmax, and that to an output. Losses without one have no
     logits.

@@ -9,9 +9,9 @@ VIEWS.add(
         "How evenly a mixture of experts uses its experts.",
         {
             "entropy": "nats",
-            "load": "share of tokens",
-            "max_load": "share of tokens",
-            "min_load": "share of tokens",
+            "load": "share of choices",
+            "max_load": "share of choices",
+            "min_load": "share of choices",
         },
     )
 )
