@@ -61,10 +61,8 @@ class Budget:
         self._costs = {tier: Recent() for tier in SHARES}
         self._rest = {tier: Recent() for tier in Tier}
         self._last = dict.fromkeys(SHARES, -max(APART.values()))
-        self._step = 0
 
     def choose(self, step: int) -> Tier:
-        self._step = step
         for tier in DEAREST_FIRST:
             if step - self._last[tier] >= APART[tier] and 0 < self._price(tier) <= self._credit[tier]:
                 return tier
@@ -78,18 +76,18 @@ class Budget:
         """Seconds of a step without the recorder: of the cheapest tier of which some were seen."""
         return next((times.median() for times in self._rest.values() if times), 0.0)
 
-    def charge(self, tier: Tier, spent: float, duration: float) -> None:
+    def charge(self, step: int, tier: Tier, spent: float, duration: float) -> None:
         rest = max(duration - spent, 0.0)
         self._rest[tier].append(rest)
         if tier:
             hidden = min(max(self._rest[tier].median() - self._bare(), 0.0), spent)
             cost = spent + (hidden if tier >= Tier.STANDARD else 0.0)
             self._costs[tier].append(cost)
-            self._credit[tier] -= 0.0 if self._step < FREE else cost
-            self._last.update({lower: self._step for lower in SHARES if lower <= tier})
+            self._credit[tier] -= 0.0 if step < FREE else cost
+            self._last.update({lower: step for lower in SHARES if lower <= tier})
         else:
             self._credit[Tier.FAST] -= spent
-        self._earn(self._share * max(rest, SHORTEST if self._step < YOUNG else 0.0))
+        self._earn(self._share * max(rest, SHORTEST if step < YOUNG else 0.0))
 
     def _earn(self, income: float) -> None:
         spare = 0.0

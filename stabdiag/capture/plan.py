@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from stabdiag.capture.tier import Tier
 
-NAME = "plan"
 AHEAD = 4
 """Steps between the announcement and the step that is meant: ranks are never further apart than the
 collectives of a step allow."""
 SLOTS = 512
 ENTRY = struct.Struct("<Q")
 CHECK = 0x5D
+Own = Callable[[int], Tier]
+"""The tier that a process would choose for a step by itself."""
 
 
 class Leader:
@@ -31,6 +33,19 @@ class Leader:
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._announced: dict[int, Tier] = {}
+
+    def choose(self, step: int, own: Own) -> Tier:
+        """What was announced for `step`, and announces what is to come. Of steps that are to cost more than
+        the fast tier one is announced at a time, as none of them is paid for before it has come."""
+        tier = self._announced.pop(step, None)
+        ahead = own(step + AHEAD)
+        if ahead > Tier.FAST and max(self._announced.values(), default=Tier.NONE) > Tier.FAST:
+            ahead = Tier.FAST
+        with contextlib.suppress(OSError):  # the others then choose by themselves
+            self.announce(step + AHEAD, ahead)
+        self._announced[step + AHEAD] = ahead
+        return own(step) if tier is None else tier
 
     def announce(self, step: int, tier: Tier) -> None:
         """Raises OSError, and then nobody follows."""
@@ -47,6 +62,10 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd: int | None = None
+
+    def choose(self, step: int, own: Own) -> Tier:
+        tier = self.tier(step)
+        return own(step) if tier is None else tier
 
     def tier(self, step: int) -> Tier | None:
         """What was announced for `step`; None where nothing was, or nothing can be read."""
@@ -69,3 +88,15 @@ class Follower:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def plan_of(run_dir: Path, rank: int, world: int) -> Leader | Follower | None:
+    """The part that a process has in the plan of its world, None where it is alone or leads and cannot
+    write. `rank` is the number under which it records: a relaunch has the next ones, and its own plan."""
+    if world < 2:
+        return None
+    path = run_dir / f"plan-{rank // world}"
+    try:
+        return Leader(path) if rank % world == 0 else Follower(path)
+    except OSError:
+        return None

@@ -16,6 +16,7 @@ from stabdiag.capture import facts
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.entrances import Entrances
 from stabdiag.capture.guard import Guard
+from stabdiag.capture.plan import Follower, Leader
 from stabdiag.capture.probe import PROBES, Probe
 from stabdiag.capture.row import Harvest
 from stabdiag.capture.rows import Rows, Sink
@@ -49,6 +50,7 @@ class Recorder:
         in_backward: Callable[[], bool],
         before_forward: Callable[[], None],
         rank: int = 0,
+        plan: Leader | Follower | None = None,
     ) -> None:
         self._sink = sink
         self._rank = rank
@@ -57,7 +59,7 @@ class Recorder:
         self.guard = Guard(self._failed)
         self.subject = Subject(self.guard, in_backward, self._event)
         self._before_forward = before_forward
-        self._schedule = Schedule(cadence)
+        self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
         self._entrances = Entrances(self._on_call)
         self._shadow = Shadow(self.subject)
@@ -95,15 +97,21 @@ class Recorder:
     # What discovery tells
 
     def watch(
-        self, roots: Sequence[nn.Module], compiled: Sequence[tuple[nn.Module, nn.Module | None]] = ()
+        self,
+        roots: Sequence[nn.Module],
+        compiled: Sequence[tuple[nn.Module, nn.Module | None]],
+        around: Sequence[nn.Module],
     ) -> None:
-        """Adds root modules. `compiled` are modules given to torch.compile and their wrappers."""
-        self.guard("discovery", self._watch, roots, compiled)
+        """Adds root modules; see `Subject.add_roots`."""
+        self.guard("discovery", self._watch, roots, compiled, around)
 
     def _watch(
-        self, roots: Sequence[nn.Module], compiled: Sequence[tuple[nn.Module, nn.Module | None]]
+        self,
+        roots: Sequence[nn.Module],
+        compiled: Sequence[tuple[nn.Module, nn.Module | None]],
+        around: Sequence[nn.Module],
     ) -> None:
-        for root in self.subject.add_roots(roots, compiled):
+        for root in self.subject.add_roots(roots, compiled, around):
             self._event("model", **facts.model(root.module, root.label))
             hidden = [name for name in root.modules() if name in self.subject.compiled]
             if hidden:

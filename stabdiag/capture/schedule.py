@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from stabdiag.capture.budget import Budget
+from stabdiag.capture.plan import Follower, Leader
 from stabdiag.capture.tier import Tier
 from stabdiag.core.cadence import Cadence
 
@@ -24,18 +25,26 @@ class Schedule:
 
     Trouble is a non-finite loss or gradient norm, or a gradient norm four times its running geometric
     mean. It asks for more steps at most once in fifty, so that a run that never recovers stays cheap.
+
+    Under a budget the processes of a world follow one `plan`; a fixed cadence is the same for all anyway.
     """
 
-    def __init__(self, cadence: Cadence) -> None:
+    def __init__(self, cadence: Cadence, plan: Leader | Follower | None = None) -> None:
         self._every = cadence.every or (None if cadence.budget else 1)
         self._budget = Budget(cadence.budget) if self._every is None and cadence.budget else None
+        self._plan = plan
+        self._step = 0
         self._dense_until = FIRST
         self._rest_until = 0
         self._log_norm: float | None = None
 
     def choose(self, step: int) -> Tier:
-        tier = self._budget.choose(step) if self._budget is not None else self._fixed(step)
+        self._step = step
+        tier = self._budgeted(step, self._budget) if self._budget is not None else self._fixed(step)
         return max(tier, Tier.STANDARD) if step < self._dense_until else tier
+
+    def _budgeted(self, step: int, budget: Budget) -> Tier:
+        return budget.choose(step) if self._plan is None else self._plan.choose(step, budget.choose)
 
     def _fixed(self, step: int) -> Tier:
         number, rest = divmod(step, self._every or 1)
@@ -48,7 +57,7 @@ class Schedule:
     def charge(self, tier: Tier, spent: float, duration: float) -> None:
         """A step of `tier` took `duration` seconds, `spent` of them in the recorder."""
         if self._budget is not None:
-            self._budget.charge(tier, spent, duration)
+            self._budget.charge(self._step, tier, spent, duration)
 
     def observe(self, step: int, loss: float, grad_norm: float) -> None:
         """Takes in the loss and the gradient norm of a finished step; 0 where not known."""

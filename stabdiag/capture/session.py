@@ -18,6 +18,7 @@ from stabdiag.capture.clipping import Clip
 from stabdiag.capture.discovery import Discovery, compiled_among
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.instances import Instances
+from stabdiag.capture.plan import plan_of
 from stabdiag.capture.recorder import Recorder
 from stabdiag.capture.roots import owners, unwrapped
 from stabdiag.capture.seams import Seams
@@ -56,7 +57,7 @@ class Session:
         self._given = {id(p) for model in models for p in model.parameters()}
         recorder = self._begun()
         inside = [module for model in models for module in model.modules()]
-        recorder.watch([unwrapped(model) for model in models], compiled_among(inside))
+        recorder.watch([unwrapped(model) for model in models], compiled_among(inside), inside)
         for optimizer in optimizers:
             recorder.add_optimizer(optimizer)
 
@@ -83,7 +84,7 @@ class Session:
         found = owners(modules, trained)
         if found or new:
             recorder = self._begun()
-            recorder.watch(found, self._discovery.compiled)
+            recorder.watch(found, self._discovery.compiled, modules)
             for optimizer in new:
                 recorder.add_optimizer(optimizer)
 
@@ -98,6 +99,7 @@ class Session:
                 in_backward=lambda: self._seams.backward.active,
                 before_forward=lambda: self._guard("discovery", self._look_for_skipped_step),
                 rank=sink.rank,
+                plan=plan_of(self._run_dir, sink.rank, world),
             )
             self._recorder.subject.loss_closure = self._loss_closure
         return self._recorder

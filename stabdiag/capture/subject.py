@@ -10,6 +10,7 @@ from torch import nn
 
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.parameters import Inventory
+from stabdiag.capture.placement import Placements
 from stabdiag.capture.roots import Root
 from stabdiag.core.site import Site
 
@@ -21,7 +22,8 @@ class Subject:
     the object that it calls: the module, or the wrapper that torch.compile made. `order` is the place of
     each module in the forward pass, as far as one was seen. `loss_closure` computes the loss whose curvature
     is wanted, where the script has given one. `samples` counts the rows of the batch in
-    this step, or its tokens where those are known. `primary` are the parameters of the first optimizer.
+    this step, or its tokens where those are known. `placements` tells how the processes of a world share
+    each parameter. `primary` are the parameters of the first optimizer.
     """
 
     def __init__(self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None]) -> None:
@@ -37,6 +39,7 @@ class Subject:
         self.samples = 0
         self.loss_closure: Callable[[], torch.Tensor] | None = None
         self._inventory = Inventory()
+        self.placements = Placements(())
         self._index: dict[int, int] = {}
         self.wrapped: list[tuple[nn.Module, nn.Module]] = []
         self._wrappers: dict[int, nn.Module | None] = {}
@@ -49,9 +52,14 @@ class Subject:
         )
 
     def add_roots(
-        self, roots: Sequence[nn.Module], compiled: Sequence[tuple[nn.Module, nn.Module | None]]
+        self,
+        roots: Sequence[nn.Module],
+        compiled: Sequence[tuple[nn.Module, nn.Module | None]],
+        around: Iterable[nn.Module],
     ) -> list[Root]:
-        """Those of `roots` that are new. `compiled`: modules given to torch.compile, and their wrappers."""
+        """Those of `roots` that are new. `compiled`: modules given to torch.compile, and their wrappers;
+        `around`: modules, among which are wrappers of data parallelism."""
+        self.placements = Placements(around)
         self._wrappers.update((id(module), wrapper) for module, wrapper in compiled)
         self.wrapped = [(module, wrapper) for module, wrapper in compiled if wrapper is not None]
         inside = {m for outer, _ in compiled for m in outer.modules()}
@@ -73,7 +81,8 @@ class Subject:
 
     def refresh(self) -> None:
         """Takes in which modules run, and in which order, as far as that is known by now."""
-        self.parameters, self.sites = self._inventory.sites(self.order)
+        self.parameters, sites = self._inventory.sites(self.order)
+        self.sites = [self.placements.describe(*pair) for pair in zip(sites, self.parameters, strict=True)]
         self._index = {id(p): i for i, p in enumerate(self.parameters)}
         self._held.clear()
         self.primary = self.indices(self._inventory.primary)

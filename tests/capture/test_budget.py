@@ -19,7 +19,7 @@ def simulate(share: float, steps: int, bare: float, costs=COSTS, hidden: float =
         tier = budget.choose(step)
         cost = costs[tier] * bare
         slowed = hidden * cost if tier >= Tier.STANDARD else 0.0
-        budget.charge(tier, cost, bare + slowed + cost)
+        budget.charge(step, tier, cost, bare + slowed + cost)
         spent += cost + slowed
         tiers.append(tier)
     return spent / (steps * bare), Counter(tiers)
@@ -73,5 +73,5 @@ def test_a_debt_is_paid_back():
         tier = budget.choose(step)
         chosen.append(tier)
         dear = 1.0 if step == FREE else COSTS[tier] * 0.2
-        budget.charge(Tier.STANDARD if step == FREE else tier, dear, 0.2 + dear)
+        budget.charge(step, Tier.STANDARD if step == FREE else tier, dear, 0.2 + dear)
     assert Tier.STANDARD not in chosen[1:100]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.partials import LogHarvest, PartialLog
+from stabdiag.capture.placement import agreed, is_summand
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
@@ -86,7 +87,7 @@ class GradientProbe(Probe):
 
     def _present(self, indices: Iterable[int]) -> list[tuple[int, torch.Tensor]]:
         pairs = ((i, self.subject.parameters[i].grad) for i in indices)
-        present = ((i, measurable(g)) for i, g in pairs if g is not None)
+        present = ((i, measurable(g)) for i, g in pairs if g is not None and not is_summand(g))
         return [(i, values) for i, values in present if values is not None]
 
     def _take(self, part: str, present: list[tuple[int, torch.Tensor]]) -> None:
@@ -106,7 +107,10 @@ class GradientProbe(Probe):
                 self._note("norm", list(known), side_by_side(list(known.values())))
             new -= known.keys()
         self._take("norm", self._present(sorted(new)))
-        coefficient = torch.clamp(clip.max_norm / (clip.total.detach().to(torch.float32) + 1e-6), max=1.0)
+        total = agreed(clip.total.detach())
+        if total is None:  # its terms are on several processes, and are not to be added by us
+            return
+        coefficient = torch.clamp(clip.max_norm / (total.to(torch.float32) + 1e-6), max=1.0)
         self._clip = coefficient if self._clip is None else self._clip * coefficient
 
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:

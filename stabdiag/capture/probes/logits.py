@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.hooks import on_forward
+from stabdiag.capture.placement import agreed
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
@@ -79,7 +80,8 @@ class LogitsProbe(Probe):
                 self._seen.append((tensor.grad_fn, name, weakref.ref(tensor)))
 
     def _measure(self, name: str, tensor: torch.Tensor) -> None:
-        values = measurable(tensor)
+        whole = agreed(tensor)
+        values = None if whole is None else measurable(whole)
         if values is not None and values.dim() > 1:
             self._taken.append((name, logit_statistics(values, self._dims[name])))
 

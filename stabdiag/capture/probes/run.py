@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from stabdiag.capture.clipping import Clip
+from stabdiag.capture.placement import agreed
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
@@ -113,14 +114,18 @@ class RunProbe(Probe):
             return  # a closure may evaluate the loss many times: the first counts
         if not roots or any(root.numel() != 1 or root.is_complex() for root in roots):
             return
-        parts = [root.detach().to(torch.float32).reshape(()) for root in roots]
+        values = [agreed(root.detach()) for root in roots]
+        parts = [value.to(torch.float32).reshape(()) for value in values if value is not None]
+        if len(parts) < len(roots):
+            return
         loss = parts[0] if len(parts) == 1 else torch.stack([p.to(parts[0].device) for p in parts]).sum()
         self._scale = None if scale is None else scale.detach().clone()  # update() changes it in place
         self._losses.append(loss if scale is None else loss / scale.to(loss.device))
 
     def on_clip(self, clip: Clip) -> None:
         whole = self._tier < Tier.FAST and len(clip.parameters) >= len(self.subject.primary)
-        self._clip = (clip.max_norm, clip.total.detach()) if whole else None
+        total = agreed(clip.total.detach()) if whole else None
+        self._clip = None if total is None else (clip.max_norm, total)
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
         self._stepping = True
