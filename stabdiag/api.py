@@ -76,14 +76,17 @@ class Watch:
         cadence: Cadence,
         config: Configuration,
         curvature: Callable[[], torch.Tensor] | None = None,
+        leads: bool = True,
     ) -> None:
         from stabdiag.capture.session import Session
 
         self.path = path
+        self._leads = leads
         self._info = info
         self._config = config
         self._session: Session | None = Session(path, cadence, curvature)
-        write_info(path, info)
+        if leads:
+            write_info(path, info)
 
     def record(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
         if self._session is not None:
@@ -113,6 +116,8 @@ class Watch:
             return
         self._session.end()
         self._session = None
+        if not self._leads:
+            return
         write_info(self.path, replace(self._info, ended=time.time(), exit_status=exit_status))
         write_findings(self.path, self.diagnosis)
 
@@ -145,8 +150,9 @@ def watch(
 
     Both may be several. An optimizer that is not given joins when it first steps, if it holds parameters
     of the models. `log_dir` is the folder in which the run directory is made, `name` the directory's own
-    name. `budget` is the share of the training time that recording may take, `off` for no limit; `every`
-    in its place records every `every`-th step whole.
+    name. The processes of a `torch.distributed` world share one run directory, where each calls this
+    after the world was joined. `budget` is the share of the training time that recording may take, `off`
+    for no limit; `every` in its place records every `every`-th step whole.
 
     `curvature` returns a scalar loss of the models, of which to measure the curvature. Without it that is the
     loss of the step, computed once more, where that can be done: the coverage in the run's events says where
@@ -157,11 +163,12 @@ def watch(
     Raises StabdiagError where no run directory can be made.
     """
     import stabdiag
+    from stabdiag.capture.rendezvous import meet
 
     models: Any = [model] if not isinstance(model, Sequence) else model
     optimizers: Any = [optimizer] if not isinstance(optimizer, Sequence) else optimizer
     cadence = Cadence.parse(budget, every)
-    path = create_run_directory(Path(log_dir), name or "watch", exact=name is not None)
+    path, leads = meet(lambda: create_run_directory(Path(log_dir), name or "watch", exact=name is not None))
     info = RunInfo(
         command=("stabdiag.watch",),
         started=time.time(),
@@ -169,6 +176,6 @@ def watch(
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
         configuration=cadence.to_json(),
     )
-    started = Watch(path, info, cadence, load_configuration(Path.cwd()), curvature)
+    started = Watch(path, info, cadence, load_configuration(Path.cwd()), curvature, leads)
     started.record(models, optimizers)
     return started

@@ -119,7 +119,7 @@ model = Model()
 trainer.fit(model, data, data)
 print(sum(p.double().sum().item() for p in model.parameters()).hex())
 """
-RUN = (sys.executable, "-m", "stabdiag", "run", "-q", "--no-report", "--every", "5")
+RUN = (sys.executable, "-m", "stabdiag", "run", "-q", "--no-report")
 
 
 def run(folder: Path, *command: str) -> str:
