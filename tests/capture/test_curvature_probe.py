@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stabdiag.capture import schedule
 from stabdiag.capture.captured_loss import CapturedLoss
@@ -28,9 +29,9 @@ def gradients(monkeypatch):
     counts = []
     take, compute = FlatLoss.products, FlatLoss._gradient
 
-    def products(self, exact):
+    def products(self):
         counts.append(0)
-        return take(self, exact)
+        return take(self)
 
     def gradient(self, loss, leaves):
         counts[-1] += 1
@@ -382,19 +383,36 @@ def test_an_optimizer_that_is_not_known_has_curvature_and_no_limit(watch):
     assert [e.data["what"] for e in run.events_of("coverage")] == ["the stability limit of Own"]
 
 
-def test_operations_without_second_derivatives_are_measured_by_differences(monkeypatch):
-    model = network(nn.ReLU)
+class Attending(nn.Module):
+    """A ReLU beside fused attention, whose kernel has no second derivative."""
 
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(6, 2, 12, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.layer(x.view(-1, 4, 6)).view(-1, 6))
+
+
+def test_jumps_of_the_gradient_are_not_taken_for_curvature_beside_fused_attention(watch, healthy):
+    model = Attending()
+    run = curvature_of(watch, lambda m: F.cross_entropy(m(X), Y).backward(), model=model)
+    healthy(run)
+    with sdpa_kernel(SDPBackend.MATH):
+        values = torch.linalg.eigvalsh(exact_hessian(model, X, Y))
+    assert largest(run) == pytest.approx(values[-1].item(), rel=0.02)
+
+
+def test_where_the_gradient_jumps_and_has_no_derivative_nothing_is_measured(watch, healthy, monkeypatch):
     def refuse(self, vector):
         raise RuntimeError("derivative is not implemented")
 
-    loss = FlatLoss(model, list(model.parameters()), lambda: F.cross_entropy(model(X), Y))
-    from stabdiag.capture.curvature import Curvature
-
     monkeypatch.setattr(GraphProducts, "__call__", refuse)
-    turn, measured = Curvature().take(loss, None)
-    assert turn == "plain"
-    assert measured["projection"].isfinite().all()
+    run = curvature_of(watch, lambda m: F.cross_entropy(m(X), Y).backward(), model=network(nn.ReLU))
+    healthy(run)
+    assert "curvature.limit" not in run
+    assert "not implemented" in next(iter(run.events_of("coverage"))).data["because"]
 
 
 def test_half_precision_is_left_out_of_the_products(watch, healthy):
