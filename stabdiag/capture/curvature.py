@@ -46,8 +46,8 @@ class Tracked:
 
 class Curvature:
     """Takes turns between the Hessian scaled by the optimizer, the plain one, and its trace, so that each
-    look costs few gradients: one where the weights are, and one a product (two, where the gradient has jumps
-    and it takes a second backward pass). The first look at an operator takes ten products; the following begin
+    look costs few gradients: one where the weights are, and one a product (two, where the gradient jumps
+    and it takes a second backward pass). The first look at an operator takes ten products; later ones begin
     at what the one before found, and take three while that is enough.
     """
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import stabdiag
 from stabdiag.capture import schedule
 from stabdiag.capture.captured_loss import CapturedLoss
 from stabdiag.capture.flat_loss import FlatLoss
 from stabdiag.capture.probes.curvature import CurvatureProbe
+from stabdiag.capture.session import Session
+from stabdiag.core.cadence import Cadence
 from stabdiag.stats.hessian import GraphProducts
 
 RARE = 5
@@ -428,3 +433,30 @@ def test_half_precision_is_left_out_of_the_products(watch, healthy):
 def test_a_loss_is_captured_from_the_last_call():
     captured = CapturedLoss()
     assert "no call" in captured.because
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["checkpoint", "closure", "compiled", "gan", "in-backward", "penalty"])
+def test_unusual_trainings_are_the_same_to_the_bit_too(tmp_path, healthy, kind):
+    def results(recorded):
+        torch.manual_seed(0)
+        session = Session(tmp_path, Cadence(every=1)) if recorded else None
+        values = [value.detach().clone() for value in load_scripts().KINDS[kind]()]
+        if session is not None:
+            session.end()
+        return [*values, torch.rand(3)]
+
+    bare, watched = results(False), results(True)
+    for one, other in zip(bare, watched, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    run = stabdiag.load(tmp_path)
+    healthy(run)
+    told = [event for event in run.events_of("coverage") if event.data["what"] == "curvature"]
+    assert ("curvature.limit" in run) != bool(told)
+
+
+def load_scripts():
+    spec = importlib.util.spec_from_file_location("scripts", Path(__file__).with_name("scripts.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
