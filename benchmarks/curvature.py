@@ -31,7 +31,7 @@ from stabdiag.capture.flat_loss import FlatLoss
 from stabdiag.reference.model import GPT, Config
 
 EVERY = 50
-CLASSES, CONTEXT, BATCH = 16, 16, 16
+CLASSES, CONTEXT, BATCH = 16, 8, 32
 
 
 class Logits(nn.Module):
@@ -120,7 +120,7 @@ def gradient_seconds(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> floa
 def main(steps: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = Logits(GPT(Config(CLASSES, CONTEXT, 2, 2, 16)))
+    model = Logits(GPT(Config(CLASSES, CONTEXT, 2, 2, 8)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     chain = torch.softmax(2 * torch.randn(CLASSES, CLASSES), -1)
     tools: dict[str, Callable[[nn.Module, torch.Tensor, torch.Tensor], float]] = {

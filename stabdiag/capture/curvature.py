@@ -46,14 +46,13 @@ class Tracked:
 
 class Curvature:
     """Takes turns between the Hessian scaled by the optimizer, the plain one, and its trace, so that each
-    look costs few gradients: one where the weights are, and one a product (a second backward pass, where the
-    gradient has jumps). The first look at an operator takes ten products; the following begin at what the
-    one before found, and take three while that is enough.
+    look costs few gradients: one where the weights are, and one a product (two, where the gradient jumps
+    and it takes a second backward pass). The first look at an operator takes ten products; later ones begin
+    at what the one before found, and take three while that is enough.
     """
 
     def __init__(self) -> None:
         self._looks = 0
-        self._exact = True
         self._tracked: dict[str, Tracked] = {}
 
     def take(self, loss: FlatLoss, root: torch.Tensor | None) -> tuple[str, dict[str, torch.Tensor]]:
@@ -64,15 +63,8 @@ class Curvature:
             turn = "plain"
         if turn != "scaled":
             root = None
-        try:
-            with loss.products(self._exact) as products:
-                measured = self._measure(turn, products, root)
-        except RuntimeError:
-            if not self._exact:
-                raise
-            self._exact = False  # some operation has no second derivative
-            with loss.products(self._exact) as products:
-                measured = self._measure(turn, products, root)
+        with loss.products() as products:
+            measured = self._measure(turn, products, root)
         self._looks += 1
         assert loss.value is not None
         return turn, {**measured, "loss": loss.value}

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stabdiag.capture.full_precision import full_precision
-from stabdiag.capture.kinks import kinked
+from stabdiag.capture.kinks import FUSED, KINKED, operations
 from stabdiag.capture.replay import undone
 from stabdiag.stats.hessian import DifferenceProducts, GraphProducts, flat
 
@@ -38,14 +39,19 @@ class FlatLoss:
         """What it was at the weights as they are, 0-d."""
 
     @contextmanager
-    def products(self, exact: bool) -> Iterator[DifferenceProducts | GraphProducts]:
-        """Of its Hessian at the weights as they are. `exact` allows for those of a second backward pass,
-        which are taken where the gradient jumps."""
+    def products(self) -> Iterator[DifferenceProducts | GraphProducts]:
+        """Of its Hessian at the weights as they are. Where the gradient jumps, differences would measure the
+        jumps, a hundredfold: there a second backward pass is taken, or RuntimeError raised where an operation
+        has none."""
         weights = torch.cat([p.detach().reshape(-1).to(self.dtype) for p in self._parameters])
         with self._at(weights) as leaves:
             loss = self._compute()
             self.value = loss.detach().reshape(()).to(self.dtype)
-            if exact and kinked(loss):
+            kinds = operations(loss)
+            if kinds & KINKED:
+                if any(kind.startswith(FUSED) for kind in kinds):
+                    with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+                        loss = self._compute()
                 yield GraphProducts(loss, leaves)
                 return
             here = self._gradient(loss, leaves)

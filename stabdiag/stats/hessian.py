@@ -20,8 +20,8 @@ class DifferenceProducts:
     rounding of the gradients. A product costs one gradient, and works wherever a gradient does: double
     backward costs 1.5 to 2.8 of them, and fused attention has none.
 
-    Where the gradient jumps, as a ReLU's does, a jump within ε counts as a curvature of its height over ε:
-    there, and only there, `GraphProducts` are better.
+    Where the gradient jumps, as a ReLU's does, a jump within ε counts as a curvature of its height over ε,
+    which can be a thousand times the rest: there `GraphProducts` have to be taken.
     """
 
     def __init__(self, gradient: Gradient, weights: torch.Tensor, here: torch.Tensor) -> None:
@@ -40,7 +40,8 @@ class DifferenceProducts:
 
 class GraphProducts:
     """`product(v)` is the derivative of g·v, for the gradient g of `loss` with respect to `leaves`, that lie
-    side by side in flat vectors [n]. Exact almost everywhere; keeps the graph of g.
+    side by side in flat vectors [n]. Exact almost everywhere; keeps the graph of g,
+    and costs about two gradients.
 
     RuntimeError where an operation has no second derivative, here or at the first product.
     """

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import stabdiag
 from stabdiag.capture import schedule
 from stabdiag.capture.captured_loss import CapturedLoss
 from stabdiag.capture.flat_loss import FlatLoss
 from stabdiag.capture.probes.curvature import CurvatureProbe
+from stabdiag.capture.session import Session
+from stabdiag.core.cadence import Cadence
 from stabdiag.stats.hessian import GraphProducts
 
 RARE = 5
@@ -28,9 +34,9 @@ def gradients(monkeypatch):
     counts = []
     take, compute = FlatLoss.products, FlatLoss._gradient
 
-    def products(self, exact):
+    def products(self):
         counts.append(0)
-        return take(self, exact)
+        return take(self)
 
     def gradient(self, loss, leaves):
         counts[-1] += 1
@@ -382,19 +388,36 @@ def test_an_optimizer_that_is_not_known_has_curvature_and_no_limit(watch):
     assert [e.data["what"] for e in run.events_of("coverage")] == ["the stability limit of Own"]
 
 
-def test_operations_without_second_derivatives_are_measured_by_differences(monkeypatch):
-    model = network(nn.ReLU)
+class Attending(nn.Module):
+    """A ReLU beside fused attention, whose kernel has no second derivative."""
 
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(6, 2, 12, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.layer(x.view(-1, 4, 6)).view(-1, 6))
+
+
+def test_jumps_of_the_gradient_are_not_taken_for_curvature_beside_fused_attention(watch, healthy):
+    model = Attending()
+    run = curvature_of(watch, lambda m: F.cross_entropy(m(X), Y).backward(), model=model)
+    healthy(run)
+    with sdpa_kernel(SDPBackend.MATH):
+        values = torch.linalg.eigvalsh(exact_hessian(model, X, Y))
+    assert largest(run) == pytest.approx(values[-1].item(), rel=0.02)
+
+
+def test_where_the_gradient_jumps_and_has_no_derivative_nothing_is_measured(watch, healthy, monkeypatch):
     def refuse(self, vector):
         raise RuntimeError("derivative is not implemented")
 
-    loss = FlatLoss(model, list(model.parameters()), lambda: F.cross_entropy(model(X), Y))
-    from stabdiag.capture.curvature import Curvature
-
     monkeypatch.setattr(GraphProducts, "__call__", refuse)
-    turn, measured = Curvature().take(loss, None)
-    assert turn == "plain"
-    assert measured["projection"].isfinite().all()
+    run = curvature_of(watch, lambda m: F.cross_entropy(m(X), Y).backward(), model=network(nn.ReLU))
+    healthy(run)
+    assert "curvature.limit" not in run
+    assert "not implemented" in next(iter(run.events_of("coverage"))).data["because"]
 
 
 def test_half_precision_is_left_out_of_the_products(watch, healthy):
@@ -410,3 +433,30 @@ def test_half_precision_is_left_out_of_the_products(watch, healthy):
 def test_a_loss_is_captured_from_the_last_call():
     captured = CapturedLoss()
     assert "no call" in captured.because
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["checkpoint", "closure", "compiled", "gan", "in-backward", "penalty"])
+def test_unusual_trainings_are_the_same_to_the_bit_too(tmp_path, healthy, kind):
+    def results(recorded):
+        torch.manual_seed(0)
+        session = Session(tmp_path, Cadence(every=1)) if recorded else None
+        values = [value.detach().clone() for value in load_scripts().KINDS[kind]()]
+        if session is not None:
+            session.end()
+        return [*values, torch.rand(3)]
+
+    bare, watched = results(False), results(True)
+    for one, other in zip(bare, watched, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    run = stabdiag.load(tmp_path)
+    healthy(run)
+    told = [event for event in run.events_of("coverage") if event.data["what"] == "curvature"]
+    assert ("curvature.limit" in run) != bool(told)
+
+
+def load_scripts():
+    spec = importlib.util.spec_from_file_location("scripts", Path(__file__).with_name("scripts.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
