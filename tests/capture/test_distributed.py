@@ -115,3 +115,12 @@ def test_a_world_of_which_a_rank_left_nothing_is_read_all_the_same(runs, tmp_pat
     shutil.rmtree(tmp_path / "run" / "rank-1")
     run = stabdiag.load(tmp_path / "run")
     assert list(run.table("run.loss").steps) == list(range(STEPS))
+
+
+def test_the_diagnosis_names_the_rank_and_the_step_at_which_replicas_part(runs):
+    finding = next(
+        f for f in stabdiag.diagnose(stabdiag.load(runs / "parted")).findings if f.signature == "rank-desync"
+    )
+    assert finding.facts["rank"] == WORLD - 1
+    assert finding.onset_step in (FAULT_STEP, FAULT_STEP + 1)
+    assert finding.sites[0] == "second.weight"

@@ -140,7 +140,7 @@ def _section(page: str, kind: str) -> str:
     [
         ("attention", ["ln(keys", "nats, without the first key", "logit, upper bound", "blocks.0.attn[h"]),
         ("batch", ["input_ids", "as the tensor"]),
-        ("curvature", ["stability limit", "loss / parameter²", "ratio to the limit"]),
+        ("curvature", ["dashed: its limit", "loss / parameter²", "ratio to the limit"]),
         ("distribution", ["fp16 underflow", "e5m2 overflow", "share of values", "0.2"]),
         ("distribution_grad", ["bf16 underflow", "share of values"]),
         ("logits", ["log Z (nats)", "Entropy of the prediction (nats)"]),
@@ -148,7 +148,7 @@ def _section(page: str, kind: str) -> str:
         ("optimizer", ["RMS of g / √v̂", "share of coordinates", "cosine"]),
         ("rank", ["rank-0", "rank-3", "rank.step_time (s)", "rank.memory (MiB)"]),
         ("replica", ["integer, equal for equal values"]),
-        ("router", ["router.entropy (nats)", "router.max_load (share of tokens)"]),
+        ("router", ["router.entropy (nats)", "router.max_load (share of choices)"]),
         ("run", ["Time of a step (s)", "backward", "recorder", "Memory (MiB)", "resident"]),
     ],
 )

@@ -18,6 +18,6 @@ VIEWS.add(
         "replica",
         "Replicas",
         "Fingerprints of the parameters that every process should hold alike.",
-        {"fingerprint": "integer, equal for equal values"},
+        {"fingerprint": "integer, equal for equal values", "differs": "ranks", "odd_rank": "rank"},
     )
 )
