@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import median
 
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 
 SHARES = {Tier.FAST: 0.5, Tier.STANDARD: 0.3, Tier.SLOW: 0.1, Tier.RARE: 0.1}
 """Of the income. What a full bucket cannot hold goes to the standard tier."""

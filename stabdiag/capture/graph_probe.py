@@ -13,7 +13,7 @@ from stabdiag.capture.graph_reader import F, GraphReader
 from stabdiag.capture.probe import Probe
 from stabdiag.capture.saved_tensors import Node
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 
 
 class GraphProbe(Probe, Generic[F]):

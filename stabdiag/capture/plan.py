@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 
 AHEAD = 4
 """Steps between the announcement and the step that is meant: ranks are never further apart than the

@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.row import Harvest
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tier import Tier
 from stabdiag.core.registry import Registry
+from stabdiag.core.tier import Tier
 
 P = TypeVar("P", bound="type[Probe]")
 

@@ -25,9 +25,9 @@ from stabdiag.capture.second_look import SecondLook
 from stabdiag.capture.shadow import Shadow
 from stabdiag.capture.steps import StepClock
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tier import Tier
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
+from stabdiag.core.tier import Tier
 
 COMPILED = (
     "torch.compile runs them: where it made a wrapper their outputs are those of an eager run of the same"

@@ -12,9 +12,9 @@ import numpy as np
 
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.row import Harvest, Measured, Row
-from stabdiag.capture.tier import Tier
 from stabdiag.capture.transfer import HostCopy
 from stabdiag.core.event import Event
+from stabdiag.core.tier import Tier
 
 OWN = ("grad_carryover", "skipped", "tier", "overhead")
 MOST_NAMED = 8

@@ -6,8 +6,8 @@ import math
 
 from stabdiag.capture.budget import Budget
 from stabdiag.capture.plan import Follower, Leader
-from stabdiag.capture.tier import Tier
 from stabdiag.core.cadence import Cadence
+from stabdiag.core.tier import Tier
 
 FIRST = 5
 AFTER_TROUBLE = 5

@@ -9,9 +9,10 @@ import numpy as np
 
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.run import Run
+from stabdiag.core.tier import Tier
 from stabdiag.render.numbers import count, number
 
-TIERS = ("none", "fast", "standard", "slow", "rare")
+TIERS = tuple(tier.name.lower() for tier in Tier)
 
 
 @dataclass(frozen=True)

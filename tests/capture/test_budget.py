@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from stabdiag.capture.budget import FREE, SHORTEST, YOUNG, Budget
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 
 COSTS = {Tier.NONE: 0.0001, Tier.FAST: 0.01, Tier.STANDARD: 0.1, Tier.SLOW: 0.3, Tier.RARE: 5.0}
 """Of a bare step, as on a small model."""

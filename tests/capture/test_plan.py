@@ -9,13 +9,13 @@ import time
 import pytest
 
 from stabdiag.capture.plan import ENTRY, SLOTS, Follower, Leader
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 
 LEADER = """
 import sys, time
 from pathlib import Path
 from stabdiag.capture.plan import Leader
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 leader = Leader(Path(sys.argv[1]))
 for step in range(100_000):
     leader.announce(step, Tier(step % 5))

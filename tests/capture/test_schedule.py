@@ -5,8 +5,8 @@ import math
 import pytest
 
 from stabdiag.capture.schedule import AFTER_TROUBLE, FIRST, REST, Schedule
-from stabdiag.capture.tier import Tier
 from stabdiag.core.cadence import Cadence
+from stabdiag.core.tier import Tier
 
 
 def recorded(every: int, steps: int, trouble: dict[int, tuple[float, float]]) -> list[int]:

@@ -18,7 +18,7 @@ from stabdiag.capture.probe import probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.saved_tensors import Node
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 from stabdiag.stats.attention import merge, statistics
 
 MOST_CALLS = 32

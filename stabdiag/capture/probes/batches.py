@@ -16,8 +16,8 @@ from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import dense, measurable, tensors_in, type_name
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.fingerprint import BITS, fingerprint
 from stabdiag.stats.moments import Moments
 

@@ -21,8 +21,8 @@ from stabdiag.capture.replay import refusal
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.stability_limit import StabilityLimit, stability_limit
 
 SITE = Site("curvature", "run")

@@ -17,8 +17,8 @@ from stabdiag.capture.replay import replaying
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform, measurable, tensors_in
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.distribution import distribution_statistics
 from stabdiag.stats.sample import strided
 

@@ -17,8 +17,8 @@ from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import measurable
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.extent import Extent
 from stabdiag.stats.rows import silent_rows
 

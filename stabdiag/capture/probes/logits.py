@@ -18,8 +18,8 @@ from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform, measurable, tensors_in
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.logits import STATISTICS, logit_statistics
 
 NODES = 64

@@ -20,8 +20,8 @@ from stabdiag.capture.roots import source_of
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform, measurable, tensors_in, type_name
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.magnitude import Magnitude
 from stabdiag.stats.moments import Moments
 

@@ -16,8 +16,8 @@ from stabdiag.capture.router_calls import RouterCall, router_call
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.saved_tensors import Node
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.routing import routing, routing_statistics
 
 STATISTICS = ("load", "max_load", "min_load", "entropy", "nonfinite")

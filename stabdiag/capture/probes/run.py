@@ -18,8 +18,8 @@ from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import dense, tensors_in
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 
 MOST_GROUPS = 17
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20

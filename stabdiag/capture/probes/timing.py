@@ -15,7 +15,7 @@ from torch import nn
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tier import Tier
+from stabdiag.core.tier import Tier
 
 STALL = 10.0
 STALL_SECONDS = 1.0

@@ -14,8 +14,8 @@ from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import local, real
-from stabdiag.capture.tier import Tier
 from stabdiag.core.site import Site
+from stabdiag.core.tier import Tier
 from stabdiag.stats.sample import slabs
 
 SAMPLE = 16384
