@@ -21,7 +21,9 @@ import stabdiag
 from stabdiag.capture.hooks import Hook
 from stabdiag.capture.probes import batches, gradients, outputs, updates
 from stabdiag.capture.probes.run import RunProbe
+from stabdiag.core.tier import Tier
 
+STEPS = 52
 SCRIPTS = Path(__file__).parent / "capture" / "scripts.py"
 KINDS = [
     "plain",
@@ -56,15 +58,16 @@ def run(*command: str, cwd: Path, **options: object) -> subprocess.CompletedProc
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_the_same_to_the_bit_and_so_is_what_it_prints(tmp_path, kind):
     alone = run(str(SCRIPTS), kind, cwd=tmp_path)
-    command = ("-m", "stabdiag", "run", "-q", "--no-report", "--every", "3", str(SCRIPTS), kind)
+    command = ("-m", "stabdiag", "run", "-q", "--no-report", "--every", "1", str(SCRIPTS), kind)
     recorded = run(*command, cwd=tmp_path)
     assert alone.returncode == recorded.returncode == 0, recorded.stderr
     assert recorded.stdout == alone.stdout
     assert recorded.stderr == alone.stderr
     recording = stabdiag.load(tmp_path / "stabdiag-runs")
-    assert recording.steps == 14
+    assert recording.steps == STEPS
     assert list(recording.events_of("recorder-error")) == []
-    assert recording.table("run.loss").first().size == 14
+    assert recording.table("run.loss").first().size == STEPS
+    assert set(recording.table("run.tier").first()) >= {Tier.STANDARD, Tier.SLOW, Tier.RARE}
     assert "output.rms" in recording
 
 

@@ -19,7 +19,7 @@ from stabdiag.core.tier import Tier
 from stabdiag.stats.adam import STATISTICS, adam_statistics
 from stabdiag.stats.sample import slabs
 
-SAMPLE = 2048
+SAMPLE = 1024
 ADAM = (torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam)
 KNOWN = (*ADAM, torch.optim.SGD)
 UNKNOWN = "its state is not one that is known"
@@ -46,7 +46,7 @@ class OptimizerProbe(Probe):
     cosine     of the gradient with the first moment
     momentum   norm of the first moment, or of SGD's momentum buffer
 
-    Of tensors above 2,048 elements as many are looked at, in 64 slabs. Adam's family is told by the
+    Of tensors above 1,024 elements as many are looked at, in 64 slabs. Adam's family is told by the
     optimizer's class being torch's own and its state; of others nothing is guessed, and the coverage
     says so.
     """
