@@ -37,10 +37,10 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "small": Size(4, 4, 128, 128, 256, 16, steps=3, rounds=40, fresh=10, runs=4, length=400),
-    "medium": Size(6, 6, 384, 256, 8192, 8, steps=1, rounds=12, fresh=4, runs=1, length=100),
+    "small": Size(4, 4, 128, 128, 256, 16, steps=3, rounds=18, fresh=6, runs=2, length=400),
+    "medium": Size(6, 6, 384, 256, 8192, 8, steps=1, rounds=8, fresh=4, runs=1, length=100),
     # As many modules and parameters as small, and next to no arithmetic: what is left is dispatch.
-    "skeleton": Size(4, 4, 8, 8, 16, 1, steps=10, rounds=160, fresh=40, runs=1, length=400),
+    "skeleton": Size(4, 4, 8, 8, 16, 1, steps=10, rounds=80, fresh=20, runs=1, length=400),
 }
 
 

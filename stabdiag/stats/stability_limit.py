@@ -35,6 +35,18 @@ class StabilityLimit:
         """Whether S is the identity."""
         return not self.adaptive and all(part == 1.0 for part in self.scale)
 
+    def root(self, parameters: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
+        """S^½ of these parameters, side by side [n]; None where it is the identity."""
+        if self.uniform:
+            return None
+        parts = [
+            scale.to(dtype).sqrt().reshape(-1)
+            if isinstance(scale, torch.Tensor)
+            else torch.full((p.numel(),), scale**0.5, dtype=dtype, device=p.device)
+            for scale, p in zip(self.scale, parameters, strict=True)
+        ]
+        return torch.cat(parts)
+
 
 def stability_limit(
     optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]

@@ -54,8 +54,9 @@ def network(activation=nn.Tanh, outputs=4):
 
 
 def problem():
-    x = torch.randn(256, 6)
-    return x, (x[:, :4] * 2 + 0.5 * torch.randn(256, 4)).argmax(1)
+    generator = torch.Generator().manual_seed(2)
+    x, noise = torch.randn(256, 6, generator=generator), torch.randn(256, 4, generator=generator)
+    return x, (x[:, :4] * 2 + 0.5 * noise).argmax(1)
 
 
 def exact_hessian(model, x, y):
@@ -94,7 +95,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_most_warm_probes_find_the_exact_extreme_within_five_percent_in_four_gradients(
+def test_half_of_the_looks_are_within_two_percent_of_the_exact_extreme_and_nine_tenths_within_ten(
     watch, gradients, healthy, name, activation
 ):
     make, limit = OPTIMIZERS[name]
@@ -128,7 +129,7 @@ def test_most_warm_probes_find_the_exact_extreme_within_five_percent_in_four_gra
     errors = errors[~np.isnan(errors)]
     assert errors.max() < 0.005  # of a space that does not hold all of it the extreme lies inside
     assert np.median(-errors) <= 0.02
-    assert np.quantile(-errors, 0.7) <= 0.05
+    assert np.quantile(-errors, 0.9) <= 0.1
     assert np.nanmin(smallest - 1.05 * ends[:, 1]) >= 0
     ratio = run.table("curvature.sharpness_ratio").values[:, 0]
     np.testing.assert_allclose(ratio, preconditioned / limit, rtol=1e-5)
@@ -436,7 +437,9 @@ def test_a_loss_is_captured_from_the_last_call():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["checkpoint", "closure", "compiled", "gan", "in-backward", "penalty"])
+@pytest.mark.parametrize(
+    "kind", ["by-hand", "checkpoint", "closure", "compiled", "gan", "in-backward", "penalty"]
+)
 def test_unusual_trainings_are_the_same_to_the_bit_too(tmp_path, healthy, kind):
     def results(recorded):
         torch.manual_seed(0)

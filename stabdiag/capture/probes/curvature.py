@@ -22,8 +22,12 @@ from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform
 from stabdiag.core.site import Site
+<<<<<<< HEAD
 from stabdiag.core.tier import Tier
 from stabdiag.stats.stability_limit import StabilityLimit, stability_limit
+=======
+from stabdiag.stats.stability_limit import stability_limit
+>>>>>>> curvature
 
 SITE = Site("curvature", "run")
 SAME, SIMILAR = 1e-3, 0.1
@@ -135,7 +139,7 @@ class CurvatureProbe(Probe):
         try:
             # What is not the same twice has no curvature; of the step's own loss the value is known.
             value = loss.evaluate() if captured.value is None else captured.value * captured.passes
-            turn, tensors = self.curvature.take(loss, _root(limit, parameters, loss.dtype))
+            turn, tensors = self.curvature.take(loss, limit.root(parameters, loss.dtype) if limit else None)
         except Exception as error:  # the script's own code, under circumstances that it was not made for
             self._skip(f"computing the loss again failed: {type(error).__name__}: {error}")
             return
@@ -202,18 +206,3 @@ def _unfit(parameters: Sequence[torch.Tensor]) -> str | None:
     if free is not None and needed > free / 2:
         return f"its vectors need {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free"
     return None
-
-
-def _root(
-    limit: StabilityLimit | None, parameters: Sequence[torch.Tensor], dtype: torch.dtype
-) -> torch.Tensor | None:
-    """The root of the optimizer's scale [n]."""
-    if limit is None or limit.uniform:
-        return None
-    parts = [
-        scale.to(dtype).sqrt().reshape(-1)
-        if isinstance(scale, torch.Tensor)
-        else torch.full((p.numel(),), scale**0.5, dtype=dtype, device=p.device)
-        for scale, p in zip(limit.scale, parameters, strict=True)
-    ]
-    return torch.cat(parts)

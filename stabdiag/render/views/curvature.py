@@ -13,7 +13,7 @@ def _panels(run: Run, kind: str) -> Iterator[Panel | None]:
         run,
         kind,
         largest,
-        "Largest eigenvalue of the Hessian, plain and scaled by the optimizer; dashed: its limit",
+        "Largest eigenvalue of the Hessian, plain and scaled by the optimizer; dashed: stability limit",
         "eigenvalue",
         log=True,
         dashed="limit",
