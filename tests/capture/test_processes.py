@@ -30,6 +30,8 @@ for _ in range(12):
     optimizer.step()
 if distributed.get_rank() == 0:
     print(sum(p.double().sum().item() for p in model.parameters()).hex())
+del loss, model
+distributed.barrier()  # gloo aborts a rank whose neighbour leaves while its threads are still at work
 distributed.destroy_process_group()
 """
 SPAWNED = """

@@ -22,12 +22,8 @@ from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform
 from stabdiag.core.site import Site
-<<<<<<< HEAD
 from stabdiag.core.tier import Tier
-from stabdiag.stats.stability_limit import StabilityLimit, stability_limit
-=======
 from stabdiag.stats.stability_limit import stability_limit
->>>>>>> curvature
 
 SITE = Site("curvature", "run")
 SAME, SIMILAR = 1e-3, 0.1

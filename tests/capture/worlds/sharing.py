@@ -86,4 +86,5 @@ if __name__ == "__main__":
             for one, other in zip(train(way, Path(sys.argv[1])), bare, strict=True)
         )
         print(f"rank {distributed.get_rank()}, {way}: {'the same' if same else 'CHANGED'}", flush=True)
+    distributed.barrier()  # gloo aborts a rank whose neighbour leaves while its threads are still at work
     distributed.destroy_process_group()
