@@ -15,7 +15,7 @@ import stabdiag
 from stabdiag.store.reader import load
 
 DISTRIBUTED = """
-import torch
+import gc, torch
 from torch import nn, distributed
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")
@@ -30,8 +30,10 @@ for _ in range(12):
     optimizer.step()
 if distributed.get_rank() == 0:
     print(sum(p.double().sum().item() for p in model.parameters()).hex())
-del loss, model
-distributed.barrier()  # gloo aborts a rank whose neighbour leaves while its threads are still at work
+# The parameters hold the reducer, and that the threads of gloo: alive at the end, they abort the process.
+del loss, model, optimizer, x
+gc.collect()
+distributed.barrier()
 distributed.destroy_process_group()
 """
 SPAWNED = """

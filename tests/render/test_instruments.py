@@ -140,7 +140,7 @@ def _section(page: str, kind: str) -> str:
     [
         ("attention", ["ln(keys", "nats, without the first key", "logit, upper bound", "blocks.0.attn[h"]),
         ("batch", ["input_ids", "as the tensor"]),
-        ("curvature", ["dashed: its limit", "loss / parameter²", "ratio to the limit"]),
+        ("curvature", ["dashed: stability limit", "loss / parameter²", "ratio to the limit"]),
         ("distribution", ["fp16 underflow", "e5m2 overflow", "share of values", "0.2"]),
         ("distribution_grad", ["bf16 underflow", "share of values"]),
         ("logits", ["log Z (nats)", "Entropy of the prediction (nats)"]),
