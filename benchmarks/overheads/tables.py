@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
@@ -44,27 +45,28 @@ def _row(label: str, taken: Iterable[Turns], tier: int | None) -> list[str]:
 def budget(budgeted: Sequence[Spent], control: Sequence[Spent], steps: int) -> str:
     """A row a run, and their mean."""
     columns = {
-        "by the bare process": [f"{spent.paired:.2%}" for spent in budgeted],
-        "bare by bare": [f"{spent.paired:.2%}" for spent in control],
-        "by unrecorded neighbours": [f"{spent.neighbours:.2%}" for spent in budgeted],
-        "as the run tells": [f"{spent.told:.2%}" for spent in budgeted],
-        "fast steps": [f"{spent.fast:.0%}" for spent in budgeted],
-        "higher tiers": [f"{spent.above:.1%}" for spent in budgeted],
+        "by the bare process": _percents([spent.paired for spent in budgeted], 2),
+        "bare by bare": _percents([spent.paired for spent in control], 2),
+        "by unrecorded neighbours": _percents([spent.neighbours for spent in budgeted], 2),
+        "as the run tells": _percents([spent.told for spent in budgeted], 2),
+        "fast steps": _percents([spent.fast for spent in budgeted], 0),
+        "higher tiers": _percents([spent.above for spent in budgeted], 1),
     }
-    mean = [
-        f"{fmean(spent.paired for spent in budgeted):.2%}",
-        f"{fmean(spent.paired for spent in control):.2%}",
-        f"{fmean(spent.neighbours for spent in budgeted):.2%}",
-        f"{fmean(spent.told for spent in budgeted):.2%}",
-        f"{fmean(spent.fast for spent in budgeted):.0%}",
-        f"{fmean(spent.above for spent in budgeted):.1%}",
-    ]
-    rows = [[str(number), *row] for number, row in enumerate(zip(*columns.values(), strict=True), 1)]
+    names = [*(str(number) for number in range(1, len(budgeted) + 1)), "mean"]
+    rows = [[name, *row] for name, row in zip(names, zip(*columns.values(), strict=True), strict=True)]
     first = min(SETTLED, steps // 2)
     return (
         f"Under a budget of 2 %, what runs of {steps} steps spend after step {first}, as a share of the bare"
-        f" time:\n\n{table(['Run', *columns], [*rows, ['mean', *mean]])}"
+        f" time:\n\n{table(['Run', *columns], rows)}"
     )
+
+
+def _percents(shares: Sequence[float], digits: int) -> list[str]:
+    """Of every run, and their mean; a run without a figure, such as one of fast steps only that has no
+    unrecorded neighbour, counts for nothing."""
+    known = [share for share in shares if not math.isnan(share)]
+    every = [*shares, fmean(known) if known else math.nan]
+    return ["–" if math.isnan(share) else f"{share:.{digits}%}" for share in every]
 
 
 def idle(size: Size, taken: Mapping[str, list[Turns]], small_seconds: float) -> str:

@@ -82,7 +82,8 @@ def update_ratio_high(
     start = min(hits)
     above = np.flatnonzero(row[start:]) + start
     peak = int(above[np.argmax(middle[above])])
-    sites = telling(taken.names, np.nanmax(taken.ratio[start : start + count], axis=0))
+    worst = np.fmax.reduce(taken.ratio[start : start + count], axis=0)
+    sites = telling(taken.names, worst)
     bad = harmed(run)
     step = int(taken.steps[peak])
     settling = taken.steps[above[-1]] < 20 and not _loss_rises(run)
