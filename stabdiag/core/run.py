@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +131,11 @@ class Run:
         """Number of training steps seen: one more than the last step of any kind."""
         lasts = [int(data.steps[-1]) for data in self.kinds.values() if len(data.steps)]
         return max(lasts, default=-1) + 1
+
+    @cached_property
+    def derived(self) -> dict[Hashable, Any]:
+        """What was computed of this run and is worth keeping (`analysis.memory` fills it)."""
+        return {}
 
     def window(self, first: int, last: int) -> Run:
         """The same run, seen from step `first` to step `last`, both included."""

@@ -75,6 +75,10 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
     yield f"| sure | {percent(root.confidence)} |"
     if describe.measure(root):
         yield f"| measured | {describe.measure(root)} |"
+    if incident.first_mover:
+        yield f"| moved first | {escaped(describe.first_moved(incident.first_mover))} |"
+    if incident.culprit:
+        yield f"| culprit | {escaped(describe.blamed(incident.culprit))} |"
     if incident.cause:
         yield f"| likely cause | {escaped(describe.cause_line(incident.cause))} |"
     if incident.fixes:

@@ -17,6 +17,8 @@ from stabdiag.core.run import Run
     "stale-second-moment",
     title="Adam's second moment lags behind the gradients",
     fixes=("lower-beta2", "clip-gradients", "lower-learning-rate"),
+    moves_first=("optimizer.rms", "optimizer.step", "update.*"),
+    lead=(0, 16),
 )
 def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
     """The running mean of squared gradients remembers a calmer past, so the division by it is too weak.
