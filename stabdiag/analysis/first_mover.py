@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stabdiag.analysis.bands import Bands, bands
+from stabdiag.analysis.bands import bands
 from stabdiag.analysis.robust import Doubles, Flags
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.diagnosis import FirstMover
@@ -46,8 +45,9 @@ LINEAR = ("zeros", "cosine", "eps_share", "load")
 REFERENCE, LEAST = 64, 6
 """Records that make up the healthy past, and how few of them say nothing."""
 
-REACH = 50
-"""Steps before the onset, or a fifth of them all where that is more, in which the first mover is sought."""
+REACH, RECORDS = 50, 256
+"""Steps before the onset, or a fifth of them all where that is more, in which the first mover is sought,
+and the most records of a series that are."""
 
 LEAVES, MOVES = 1.5, 3.0
 """Half-widths of its band beyond which a value has left it, and which a column has to reach to be a mover
@@ -55,13 +55,6 @@ at all: with thousands of columns some stray by chance."""
 
 FLOOR, LOSS_FLOOR = 0.1, 0.02
 """The least half-width, as a share of the level."""
-
-
-class Stretch(NamedTuple):
-    """Rows of a table that lie outside their band: the first, the last inside before it."""
-
-    first: int
-    inside: int
 
 
 @dataclass(frozen=True)
@@ -79,9 +72,7 @@ class Departure:
     @property
     def place(self) -> tuple[int, int, int, str]:
         """Sorts the first mover first: by time, then by the flow of a training step."""
-        kind = self.site.kind
-        order = self.site.order if self.site.order >= 0 else 10**9
-        return self.crossed, STAGE.get(kind, 0), -order if kind in BACKWARD else order, self.series
+        return self.crossed, STAGE.get(self.site.kind, 0), _flow(self.site), self.series
 
 
 def first_mover(run: Run, onset: int, until: int, lost: int | None = None) -> FirstMover | None:
@@ -91,11 +82,9 @@ def first_mover(run: Run, onset: int, until: int, lost: int | None = None) -> Fi
     short a past before the onset, or nothing that is watched moved.
     """
     until = min(until, onset + max(REACH, onset // 5))
-    loss = next(_departures(run, "run", "loss", onset, until, LOSS_FLOOR), None)
-    moved = [
-        d for kind, names in WATCHED.items() for s in names for d in _departures(run, kind, s, onset, until)
-    ]
-    moved += _run_moves(run, onset, until)
+    loss = _departure(run, "run", "loss", onset, until, LOSS_FLOOR)
+    each = (_departure(run, kind, name, onset, until) for kind, names in WATCHED.items() for name in names)
+    moved = [*filter(None, each), *_run_moves(run, onset, until)]
     first = min(moved, key=lambda d: d.place, default=None)
     if loss is not None and (first is None or loss.step <= first.within):
         first = loss
@@ -114,22 +103,22 @@ def _run_moves(run: Run, onset: int, until: int) -> Iterator[Departure]:
         step, before, after = abrupt
         yield Departure("run.lr", site, step, step - 1, step, after, (before, before))
     for statistic in ("grad_norm", "loss_scale"):
-        for departure in _departures(run, "run", statistic, onset, until):
-            if statistic == "grad_norm" or departure.value < departure.band[0]:
-                yield departure
+        departure = _departure(run, "run", statistic, onset, until)
+        if departure and (statistic == "grad_norm" or departure.value < departure.band[0]):
+            yield departure
 
 
-def _departures(
+def _departure(
     run: Run, kind: str, statistic: str, onset: int, until: int, floor: float = FLOOR
-) -> Iterator[Departure]:
-    """The columns of a series that had left their bands when the incident was on."""
+) -> Departure | None:
+    """The first column of a series that had left its band when the incident was on."""
     series = f"{kind}.{statistic}"
     if series not in run:
-        return
+        return None
     table = run.table(series)
     rows = _rows(table.steps, onset, until)
     if rows is None or not table.sites:
-        return
+        return None
     past, now = rows
     columns = slice(0, 1) if kind == "run" else slice(None)
     broken = _broken(run, kind, now, columns)
@@ -137,7 +126,7 @@ def _departures(
     taken = ~np.isnan(values).all(axis=1)
     values, steps = values[taken], table.steps[now][taken]
     if not len(steps):
-        return
+        return None
     band = bands(
         table.values[past, columns],
         table.steps[past],
@@ -150,19 +139,53 @@ def _departures(
     excess = np.where(np.isnan(values) | np.isnan(band.high), 0.0, band.excess)
     since = int(np.searchsorted(steps, onset - int(np.max(np.diff(steps), initial=1))))
     peaks = np.nanmax(excess[since:], axis=0, initial=0.0)
-    for column in np.flatnonzero(peaks >= (LEAVES if kind == "run" else MOVES)):
-        stretch = _stretch(excess[:, column] >= LEAVES, since + int(np.argmax(excess[since:, column])))
-        if stretch is not None:
-            yield _departure(series, table.sites[column], steps, values[:, column], band, column, stretch)
+    moved = np.flatnonzero(peaks >= (LEAVES if kind == "run" else MOVES))
+    if not len(moved):
+        return None
+    first, inside = _stretches(excess[:, moved], since)
+    # What is far outside may have left right after the record before; what is barely outside has only
+    # just left. What was never inside before had a past that was no measure for it.
+    far = np.take_along_axis(excess[:, moved], first[None, :], axis=0)[0] >= MOVES
+    crossed = np.where(far, steps[inside] + 1, steps[first])
+    orders = np.array([_flow(table.sites[column]) for column in moved])
+    best = np.lexsort((orders, crossed, inside < 0))[0]
+    if inside[best] < 0:
+        return None
+    column, at = int(moved[best]), int(first[best])
+    return Departure(
+        series,
+        table.sites[column],
+        int(steps[at]),
+        int(steps[inside[best]]),
+        int(crossed[best]),
+        float(values[at, column]),
+        (float(band.low[at, column]), float(band.high[at, column])),
+    )
+
+
+def _flow(site: Site) -> int:
+    """Position along the way of the pass that makes its kind; what never ran comes last."""
+    order = site.order if site.order >= 0 else 10**9
+    return -order if site.kind in BACKWARD else order
+
+
+def _stretches(excess: Doubles, since: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Of each column the unbroken stretch outside its band that leads to its worst row from `since` on: the
+    first row, and the last one inside before it, -1 where there is none."""
+    rows = np.arange(len(excess))[:, None]
+    worst = since + np.argmax(excess[since:], axis=0)
+    within = (excess < LEAVES) & (rows <= worst)
+    inside = np.max(np.where(within, rows, -1), axis=0)
+    return inside + 1, inside
 
 
 def _rows(steps: NDArray[np.int64], onset: int, until: int) -> tuple[slice, slice] | None:
     """The healthy past, and what is searched: from some way before the onset to where it was worst."""
     begin = int(np.searchsorted(steps, onset))
     reach = begin - int(np.searchsorted(steps, onset - max(REACH, onset // 5)))
-    start = begin - min(reach, begin // 3)
+    start = begin - min(reach, begin // 3, RECORDS)
     # One record beyond: a sparse series may have been taken only after the worst step.
-    end = int(np.searchsorted(steps, until, side="right")) + 1
+    end = min(int(np.searchsorted(steps, until, side="right")) + 1, begin + RECORDS)
     if start < LEAST or end <= begin:
         return None
     return slice(max(start - REFERENCE, 0), start), slice(start, end)
@@ -171,29 +194,3 @@ def _rows(steps: NDArray[np.int64], onset: int, until: int) -> tuple[slice, slic
 def _broken(run: Run, kind: str, rows: slice, columns: slice) -> Flags | bool:
     series = f"{kind}.nonfinite"
     return run.table(series).values[rows, columns] > 0 if series in run and kind != "run" else False
-
-
-def _stretch(outside: Flags, peak: int) -> Stretch | None:
-    """The unbroken stretch outside the band that leads to `peak`. None where it was never inside before:
-    then its past was no measure for it."""
-    inside = np.flatnonzero(~outside[: peak + 1])
-    return Stretch(int(inside[-1]) + 1, int(inside[-1])) if len(inside) else None
-
-
-def _departure(
-    series: str,
-    site: Site,
-    steps: NDArray[np.int64],
-    values: Doubles,
-    band: Bands,
-    column: np.intp,
-    stretch: Stretch,
-) -> Departure:
-    """What is far outside may have left right after the record before; what is barely outside has only
-    just left."""
-    first, inside = stretch
-    crossed = int(steps[inside]) + 1 if band.excess[first, column] >= MOVES else int(steps[first])
-    edges = float(band.low[first, column]), float(band.high[first, column])
-    return Departure(
-        series, site, int(steps[first]), int(steps[inside]), crossed, float(values[first]), edges
-    )

@@ -25,7 +25,7 @@ class MissingSeries(StabdiagError):
     """A series that the run does not hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """One series: `values[step, site]` in float32, with `steps` (int64, increasing) and `sites`.
 
@@ -38,7 +38,7 @@ class Table:
     sites: tuple[Site, ...]
     values: Floats
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(site.name for site in self.sites)
 
