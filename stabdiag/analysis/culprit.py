@@ -15,7 +15,7 @@ from stabdiag.core.finding import CauseRanked, Finding
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 
-PART = re.compile(r"(.*)\[[a-z](\d+)\]")
+PART = re.compile(r"(.*)\[([he])(\d+)\]")
 RANK = re.compile(r"rank-(\d+)")
 LIBRARY = re.compile(r"\btorch[/\\]nn[/\\]")
 
@@ -33,16 +33,16 @@ def culprit(run: Run, root: Finding, cause: CauseRanked | None, mover: FirstMove
     rank = _rank(run, root, names)
     if site is None:
         return Culprit(rank=rank, batch=batch) if batch or rank is not None else None
-    name, part = _part(site)
+    name, parts = _parts(site)
     described = next((s for s in run.sites("output") if s.name == name), site)
     return Culprit(
         module=name,
         module_type=described.module_type,
         parameter=site.name if site.module != site.name else "",
-        part=part,
         source=_source(run, name, described.source),
         rank=rank,
         batch=batch,
+        **parts,
     )
 
 
@@ -58,10 +58,12 @@ def _site(run: Run, name: str, root: Finding) -> Site | None:
     return next((site for site in named if site.name == name), None)
 
 
-def _part(site: Site) -> tuple[str, int | None]:
+def _parts(site: Site) -> tuple[str, dict[str, int]]:
     """The name of the module, and the number of its head or expert."""
     found = PART.fullmatch(site.name)
-    return (found[1], int(found[2])) if found else (site.module, None)
+    if not found:
+        return site.module, {}
+    return found[1], {"head" if found[2] == "h" else "expert": int(found[3])}
 
 
 def _source(run: Run, module: str, own: str) -> str:

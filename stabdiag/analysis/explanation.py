@@ -53,7 +53,29 @@ class Explanation:
                 known[index] = set().union(*(climb(parent) for parent in parents[index])) or {index}
             return known[index]
 
-        return [min(climb(index), key=lambda at: self.precedence[at]) for index in range(count)]
+        roots = [min(climb(index), key=lambda at: self.precedence[at]) for index in range(count)]
+        within = self._within_a_bad_loss(sorted(set(roots), key=lambda at: self.precedence[at]))
+        return [within.get(root, root) for root in roots]
+
+    def _within_a_bad_loss(self, roots: Sequence[int]) -> dict[int, int]:
+        """Roots that began while the loss was rising already, though they could have brought that about:
+        no second fault, but what the first did before it was large enough to be seen."""
+        above: dict[int, int] = {}
+        for a in roots:
+            for b in roots:
+                if b != a and b not in above and self._rises_into(self._findings[a], self._findings[b]):
+                    above[b] = above.get(a, a)
+        return above
+
+    def _rises_into(self, loss: Finding, late: Finding) -> bool:
+        curve = self._curve
+        if curve is None or loss.sites != ("run",) or loss.signature not in self._follows[late.signature]:
+            return False
+        if loss.severity < min(late.severity, Severity.warning):
+            return False
+        before, then = np.searchsorted(curve.steps, [loss.onset_step - 1, late.onset_step])
+        higher = curve.level[min(then, len(curve.level) - 1)] - curve.level[before] > curve.margin
+        return bool(loss.onset_step < late.onset_step <= loss.last_step and higher)
 
     def _explains(self, a: int, b: int) -> bool:
         first, second = self._findings[a], self._findings[b]

@@ -90,16 +90,23 @@ def first_mover(run: Run, onset: int, until: int, lost: int | None = None) -> Fi
         first = loss
     if first is None:
         return None
-    since = loss.step if lost is None and loss is not None else lost
-    lead = None if since is None else since - first.step
+    seen = [step for step in (lost, loss.step if loss else None) if step is not None]
+    lead = min(seen) - first.step if seen else None
     return FirstMover(first.series, first.site.name, first.step, first.within, first.value, first.band, lead)
 
 
 def _run_moves(run: Run, onset: int, until: int) -> Iterator[Departure]:
-    """The learning rate where it jumps; the norm of all gradients; the loss scale where it falls."""
-    site = Site("run", "run")
-    abrupt = schedule(run).jump(max(onset - REACH, 1), onset)
-    if abrupt is not None:
+    """The learning rate where it jumps or turns negative; the norm of all gradients; the loss scale where
+    it falls."""
+    site, plan = Site("run", "run"), schedule(run)
+    near = plan.rate.within(max(onset - REACH, 0), onset)
+    turned = np.flatnonzero((near.values[1:] < 0) & (near.values[:-1] >= 0))
+    if len(turned):
+        at = int(turned[0]) + 1
+        before, after = float(near.values[at - 1]), float(near.values[at])
+        step = int(near.steps[at])
+        yield Departure("run.lr", site, step, step - 1, step, after, (before, before))
+    elif (abrupt := plan.jump(max(onset - REACH, 1), onset)) is not None:
         step, before, after = abrupt
         yield Departure("run.lr", site, step, step - 1, step, after, (before, before))
     for statistic in ("grad_norm", "loss_scale"):
@@ -121,7 +128,7 @@ def _departure(
         return None
     past, now = rows
     columns = slice(0, 1) if kind == "run" else slice(None)
-    broken = _broken(run, kind, now, columns)
+    broken = _broken(run, kind, statistic, now, columns)
     values: Doubles = np.where(broken, np.inf, table.values[now, columns]).astype(np.float64)
     taken = ~np.isnan(values).all(axis=1)
     values, steps = values[taken], table.steps[now][taken]
@@ -183,7 +190,7 @@ def _rows(steps: NDArray[np.int64], onset: int, until: int) -> tuple[slice, slic
     """The healthy past, and what is searched: from some way before the onset to where it was worst."""
     begin = int(np.searchsorted(steps, onset))
     reach = begin - int(np.searchsorted(steps, onset - max(REACH, onset // 5)))
-    start = begin - min(reach, begin // 3, RECORDS)
+    start = begin - max(min(reach, begin // 3, RECORDS), 1)
     # One record beyond: a sparse series may have been taken only after the worst step.
     end = min(int(np.searchsorted(steps, until, side="right")) + 1, begin + RECORDS)
     if start < LEAST or end <= begin:
@@ -191,6 +198,9 @@ def _rows(steps: NDArray[np.int64], onset: int, until: int) -> tuple[slice, slic
     return slice(max(start - REFERENCE, 0), start), slice(start, end)
 
 
-def _broken(run: Run, kind: str, rows: slice, columns: slice) -> Flags | bool:
+def _broken(run: Run, kind: str, statistic: str, rows: slice, columns: slice) -> Flags | bool:
+    """Where the value was not finite; of the run itself that is known of its loss."""
     series = f"{kind}.nonfinite"
-    return run.table(series).values[rows, columns] > 0 if series in run and kind != "run" else False
+    if series not in run or (kind == "run" and statistic != "loss"):
+        return False
+    return run.table(series).values[rows, columns] > 0

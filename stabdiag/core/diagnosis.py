@@ -59,13 +59,14 @@ class Culprit:
     """What an incident is pinned on, as narrowly as is known; empty or None where it is not.
 
     `source` is `file:line` of the class: of the module itself, or, where that comes with torch, of the
-    nearest module around it that does not. `part` numbers the attention head or the expert.
+    nearest module around it that does not.
     """
 
     module: str = ""
     module_type: str = ""
     parameter: str = ""
-    part: int | None = None
+    head: int | None = None
+    expert: int | None = None
     source: str = ""
     rank: int | None = None
     batch: Batch | None = None
@@ -145,8 +146,7 @@ def _incident(record: Mapping[str, Any]) -> Incident:
 def _first_mover(record: Mapping[str, Any] | None) -> FirstMover | None:
     if record is None:
         return None
-    low, high = record["band"]
-    value = float("nan") if record["value"] is None else record["value"]
+    value, low, high = (float("nan") if v is None else v for v in (record["value"], *record["band"]))
     return FirstMover(**{**record, "value": value, "band": (low, high)})
 
 

@@ -106,9 +106,9 @@ def blamed(culprit: Culprit) -> str:
     """`blocks.3.attn (CausalSelfAttention, model.py:39), head 2`; empty where nothing is known."""
     class_ = ", ".join(filter(None, (culprit.module_type, nearby(culprit.source))))
     module = " ".join(filter(None, (culprit.parameter or culprit.module, f"({class_})" if class_ else "")))
-    part = f"part {culprit.part} (head or expert)" if culprit.part is not None else ""
-    rank = f"rank {culprit.rank}" if culprit.rank is not None else ""
-    return ", ".join(filter(None, (module, part, rank, _batch(culprit.batch))))
+    numbers = {"head": culprit.head, "expert": culprit.expert, "rank": culprit.rank}
+    numbered = [f"{what} {number}" for what, number in numbers.items() if number is not None]
+    return ", ".join(filter(None, (module, *numbered, _batch(culprit.batch))))
 
 
 def _batch(batch: Batch | None) -> str:

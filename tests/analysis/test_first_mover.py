@@ -220,7 +220,7 @@ def model_run(**more):
 def test_a_head_is_blamed_by_number_with_the_line_of_its_class():
     seen = (Evidence("attention.max_logit", ("net.2.attn[h3]",)),)
     found = culprit(model_run(), finding(("net.2.attn[h3]",), evidence=seen), None, None)
-    assert (found.module, found.part, found.source) == ("net.2.attn", 3, "/home/me/model.py:39")
+    assert (found.module, found.head, found.source) == ("net.2.attn", 3, "/home/me/model.py:39")
     assert found.parameter == ""
 
 

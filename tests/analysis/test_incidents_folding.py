@@ -116,11 +116,18 @@ def test_a_note_is_the_root_only_of_what_comes_just_after_it():
     assert len(fold(run, [note, told("loss", 200, 299)])[1]) == 2
 
 
-def test_a_slow_rise_may_be_explained_by_what_shows_before_its_worst():
+@pytest.mark.parametrize(("onset", "order"), [(240, ["growth", "loss"]), (330, ["loss", "growth"])])
+def test_what_shows_in_a_rise_is_its_root_near_the_beginning_and_its_effect_later(onset, order):
     run = losses(3.0, 3.0, 3.5, 5.0)
     slow = replace(found("loss", 200), peak_step=390, last_step=399)
-    assert len(fold(run, [told("growth", 240, 399, site="layers.1"), slow])[1]) == 1
-    assert len(fold(run, [told("growth", 300, 399, site="layers.1"), slow])[1]) == 2
+    findings, (incident,) = fold(run, [told("growth", onset, 399, site="layers.1"), slow])
+    assert names(findings, incident) == order
+
+
+def test_a_loss_that_merely_stays_brings_nothing_about():
+    run = losses(3.0, 3.0, 3.0, 3.0)
+    flat = replace(found("loss", 100), peak_step=100, last_step=399)
+    assert len(fold(run, [told("growth", 330, 399, site="layers.1"), flat])[1]) == 2
 
 
 def test_the_severity_is_the_highest_of_the_folded_and_the_root_stays_the_root():
