@@ -22,7 +22,7 @@ BEND = 0.5
 @dataclass(frozen=True)
 class Bands:
     """`low` and `high` of each value, [rows, sites], in the units of the table; NaN where too little is
-    known. `excess` is how far the value lies outside, in half-widths; +inf where it is not finite."""
+    known. `excess` is how far the value lies outside, in half-widths, 0 inside."""
 
     low: Doubles
     high: Doubles
@@ -66,7 +66,6 @@ def bands(
         course = ended + trend * ahead
         low, high = np.minimum(ended, course), np.maximum(ended, course)
         excess = np.maximum(np.maximum(low - seen, seen - high), 0.0) / half
-        excess = np.where(np.isnan(seen) | np.isinf(seen), np.inf, excess)
         low, high = low - half, high + half
         low, high = (np.where(positive, np.exp(edge), edge) for edge in (low, high))
     return Bands(*(np.where(known, values, np.nan) for values in (low, high, excess)))
