@@ -3,8 +3,9 @@
     python benchmarks/analysis.py [SITES] [STEPS]
 
 A run that stays healthy and one that diverges in its last tenth, in memory; CPU seconds of one thread, the
-whole diagnosis first and then what each signature took of it. The last line is the share of a core that
-the live analysis takes of a training of 50 ms a step.
+whole diagnosis first and then what each signature took of it. The last lines say what the live analysis of
+the second run costs as it grows: a look, the seconds between looks, and the milliseconds of a core that this
+takes of each second of training.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from stabdiag.core.event import Event
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
+from stabdiag.launch.live import PERIOD, SHARE
 
 LIMIT = 3.0
+LIVE_LIMIT = 100
 LAYER = ("Linear", "LayerNorm", "ReLU", "Linear", "Embedding", "Conv2d")
 POSITIVE = {
     "output": ("absmax", "rms"),
@@ -124,10 +127,21 @@ def told(name: str, run: Run) -> float:
     return whole
 
 
+def live(run: Run) -> None:
+    for share in (100, 10, 2, 1):
+        part = run.window(0, run.steps // share - 1)
+        look = seconds(lambda part=part: engine.diagnose(part))
+        pause = max(PERIOD, look / SHARE)
+        spent = f"{1000 * look / (pause + look):.0f} ms a second, {LIVE_LIMIT} ms allowed"
+        print(f"live at step {part.steps}: {1000 * look:.0f} ms a look, {pause:.1f} s between, {spent}")
+
+
 def main(sites: int = 600, steps: int = 10_000) -> None:
     print(f"{sites} sites of each kind, {steps} recorded steps")
     for name, diverges in (("healthy", False), ("diverging", True)):
-        told(name, recorded(sites, steps, diverges=diverges))
+        run = recorded(sites, steps, diverges=diverges)
+        told(name, run)
+    live(run)
 
 
 if __name__ == "__main__":

@@ -91,8 +91,9 @@ class Explanation:
         """A symptom without a place, such as a plateau, lasts long and begins vaguely: before its worst
         step anything may have brought it about."""
         if second.sites == ("run",):
-            vague = SOON + (second.last_step - second.onset_step) // 10
-            blur = max(blur, min(second.peak_step - second.onset_step, vague))
+            tenth = (second.last_step - second.onset_step) // 10
+            rising = min(second.peak_step - second.onset_step, SOON + tenth)
+            blur = max(blur, rising, min(tenth, SOON))
         return first.onset_step > second.onset_step + blur
 
     def _lasted(self, first: Finding, second: Finding, blur: int) -> bool:

@@ -124,6 +124,13 @@ def test_what_shows_in_a_rise_is_its_root_near_the_beginning_and_its_effect_late
     assert names(findings, incident) == order
 
 
+@pytest.mark.parametrize(("onset", "count"), [(130, 1), (131, 2)])
+def test_a_symptom_of_the_whole_run_that_lasts_long_begins_vaguely(onset, count):
+    flat = replace(found("loss", 100), peak_step=100, last_step=409)
+    pair = [told("growth", onset, 409, site="layers.1"), flat]
+    assert len(fold(deep_run(), pair)[1]) == count
+
+
 def test_a_loss_that_merely_stays_brings_nothing_about():
     run = losses(3.0, 3.0, 3.0, 3.0)
     flat = replace(found("loss", 100), peak_step=100, last_step=399)
