@@ -67,7 +67,19 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
         "",
     )
     yield from (escaped(root.message), "")
-    yield from ("| | |", "|---|---|")
+    yield from ("| | |", "|---|---|", *_facts(root, incident))
+    if incident.fixes:
+        yield from ("", "**What to change**", "")
+    for i, fix in enumerate(incident.fixes, 1):
+        yield f"{i}. **{escaped(fix.title)}**" + (f": {escaped(fix.change)}" if fix.change else "")
+        if fix.code:
+            yield from ("", *_block(fix.code), "")
+    symptoms = describe.symptoms(diagnosis, incident)
+    if symptoms:
+        yield from ("", "**What followed from it**", "", *(f"- {_short(finding)}" for finding in symptoms))
+
+
+def _facts(root: Finding, incident: Incident) -> Iterator[str]:
     if describe.place(root):
         more = f" and {len(root.sites) - 6} more" if len(root.sites) > 6 else ""
         yield f"| where | {', '.join(code(site) for site in root.sites[:6])}{more} |"
@@ -81,15 +93,8 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
         yield f"| culprit | {escaped(describe.blamed(incident.culprit))} |"
     if incident.cause:
         yield f"| likely cause | {escaped(describe.cause_line(incident.cause))} |"
-    if incident.fixes:
-        yield from ("", "**What to change**", "")
-    for i, fix in enumerate(incident.fixes, 1):
-        yield f"{i}. **{escaped(fix.title)}**" + (f": {escaped(fix.change)}" if fix.change else "")
-        if fix.code:
-            yield from ("", *_block(fix.code), "")
-    symptoms = describe.symptoms(diagnosis, incident)
-    if symptoms:
-        yield from ("", "**What followed from it**", "", *(f"- {_short(finding)}" for finding in symptoms))
+    elif root.severity:
+        yield f"| likely cause | {escaped(describe.unknown_cause(root))} |"
 
 
 def _short(finding: Finding) -> str:

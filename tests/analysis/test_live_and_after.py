@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from stabdiag.analysis.catalogue import SIGNATURES
 from stabdiag.analysis.diagnose import diagnose
 from stabdiag.core.finding import Severity
-from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.run import KindData, Run, RunInfo
 from stabdiag.store.events import EventLog
 from stabdiag.store.follower import Follower
 from stabdiag.store.info import write_info
@@ -55,3 +56,22 @@ def test_a_near_miss_is_none_at_any_time(name):
         for steps in sorted({*range(4, run.steps, max(run.steps // 12, 1)), run.steps}):
             found = [f for f in diagnose(run.window(0, steps - 1)).findings if f.signature == name]
             assert all(f.severity is Severity.info for f in found), (example.__name__, steps)
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_a_damaged_recording_still_has_a_diagnosis(name, example):
+    """With gaps, infinities, few steps, and statistics that are missing, down to the incidents."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        run = example(rng)
+        kinds = {}
+        for kind, data in run.kinds.items():
+            kept = np.sort(rng.permutation(len(data.steps))[: rng.integers(1, len(data.steps) + 1)])
+            names = [statistic for statistic in data.values if rng.random() < 0.8]
+            values = {statistic: data.values[statistic][kept].copy() for statistic in names}
+            for array in values.values():
+                array[rng.random(array.shape) < 0.1] = rng.choice([np.nan, np.inf, -np.inf, 0.0, -1.0])
+            kinds[kind] = KindData(data.steps[kept], data.times[kept], data.sites, values)
+        found = diagnose(Run(run.info, kinds, run.events))
+        assert all("failed:" not in skipped.because for skipped in found.skipped)
+        json.dumps(found.to_json())

@@ -82,6 +82,7 @@ def test_an_unknown_cause_is_an_answer(failed_run: Run, told: Diagnosis) -> None
     unknown = replace(told.incidents[0], cause=None)
     diagnosis = replace(told, incidents=(unknown, *told.incidents[1:]))
     assert "unknown; of those known the likeliest is: lr too high (83 %)" in _terminal(failed_run, diagnosis)
+    assert "| likely cause | unknown; of those known" in render_markdown(failed_run, diagnosis)
     assert "Unknown; of those known the likeliest is" in render_page(failed_run, diagnosis, "cdn")
 
 
