@@ -10,6 +10,7 @@ import numpy as np
 from stabdiag.analysis.catalogue import SIGNATURES
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.precedence import precedence
 from stabdiag.analysis.resolution import slack
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.run import MissingSeries, Run
@@ -19,11 +20,6 @@ SOON = 50
 
 FIRST = 2
 """A fault that is there by this step has no healthy state before it to which the run could return."""
-
-Precedence = tuple[int, float, int, str, tuple[str, ...], int, int, str]
-
-BACKWARD = ("grad", "output_grad", "update")
-"""Kinds in which a fault travels from the loss to the input, so that the later layer is upstream."""
 
 
 class Explanation:
@@ -36,7 +32,7 @@ class Explanation:
     def __init__(self, run: Run, findings: Sequence[Finding]) -> None:
         self._run = run
         self._findings = findings
-        self.precedence = [_precedence(run, finding) for finding in findings]
+        self.precedence = [precedence(run, finding) for finding in findings]
         self._follows = {finding.signature: _follows(finding.signature) for finding in findings}
 
     def roots(self) -> list[int]:
@@ -135,32 +131,3 @@ def _follows(signature: str) -> frozenset[str]:
         ahead += [other for other in next_ones if other not in reached]
         reached.update(next_ones)
     return frozenset(reached - {signature})
-
-
-def _precedence(run: Run, finding: Finding) -> Precedence:
-    """Sorts the likeliest root first; no two findings that differ are alike."""
-    return (
-        finding.onset_step,
-        _depth(run, finding),
-        -finding.severity,
-        finding.signature,
-        finding.sites,
-        finding.peak_step,
-        finding.last_step,
-        finding.message,
-    )
-
-
-def _depth(run: Run, finding: Finding) -> float:
-    """Place of the first site along the way that the fault travels, small upstream.
-
-    Findings that have no place in the model (the loss, the learning rate) come last: they see a
-    consequence.
-    """
-    kinds = [e.series.partition(".")[0] for e in finding.evidence] or list(run.kinds)
-    for kind in kinds:
-        for site in run.sites(kind):
-            if finding.sites and site.name == finding.sites[0] and site.order >= 0 and kind != "run":
-                # Backward places follow all forward ones: the backward pass comes after the loss.
-                return 2e9 - site.order if kind in BACKWARD else float(site.order)
-    return float("inf")

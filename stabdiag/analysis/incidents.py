@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from stabdiag.analysis.attribution import advise, leading, reconsider
 from stabdiag.analysis.culprit import culprit
-from stabdiag.analysis.explanation import Explanation, Precedence
+from stabdiag.analysis.explanation import Explanation
 from stabdiag.analysis.first_mover import first_mover
+from stabdiag.analysis.precedence import Precedence
 from stabdiag.core.diagnosis import FirstMover, Incident
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.run import Run
