@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.bands import bands
+from stabdiag.analysis.precedence import BACKWARD
 from stabdiag.analysis.robust import Doubles, Flags
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.diagnosis import FirstMover
@@ -31,13 +32,11 @@ WATCHED: Mapping[str, tuple[str, ...]] = {
 
 STAGE: Mapping[str, int] = {kind: stage for stage, kind in enumerate(WATCHED)} | {
     # Made together by the forward pass: the order of its places decides.
-    "attention": 1,
-    "output": 1,
-    "router": 1,
-    "logits": 1,
+    **dict.fromkeys(("output", "attention", "router", "logits"), 1),
+    "run.lr": -1,
+    "run.loss_scale": -1,
+    "run.grad_norm": list(WATCHED).index("grad"),
 }
-BACKWARD = ("output_grad", "grad")
-"""Kinds in which a fault travels from the loss to the input, so that the later place is upstream."""
 
 LINEAR = ("zeros", "cosine", "eps_share", "load")
 """Statistics that may be zero or change their sign, so that their logarithm says nothing."""
@@ -72,7 +71,8 @@ class Departure:
     @property
     def place(self) -> tuple[int, int, int, str]:
         """Sorts the first mover first: by time, then by the flow of a training step."""
-        return self.crossed, STAGE.get(self.site.kind, 0), _flow(self.site), self.series
+        stage = STAGE[self.series if self.site.kind == "run" else self.site.kind]
+        return self.crossed, stage, _flow(self.site), self.series
 
 
 def first_mover(run: Run, onset: int, until: int, lost: int | None = None) -> FirstMover | None:
@@ -96,23 +96,26 @@ def first_mover(run: Run, onset: int, until: int, lost: int | None = None) -> Fi
 
 
 def _run_moves(run: Run, onset: int, until: int) -> Iterator[Departure]:
-    """The learning rate where it jumps or turns negative; the norm of all gradients; the loss scale where
-    it falls."""
-    site, plan = Site("run", "run"), schedule(run)
-    near = plan.rate.within(max(onset - REACH, 0), onset)
-    turned = np.flatnonzero((near.values[1:] < 0) & (near.values[:-1] >= 0))
-    if len(turned):
-        at = int(turned[0]) + 1
-        before, after = float(near.values[at - 1]), float(near.values[at])
-        step = int(near.steps[at])
-        yield Departure("run.lr", site, step, step - 1, step, after, (before, before))
-    elif (abrupt := plan.jump(max(onset - REACH, 1), onset)) is not None:
+    """The learning rate where it jumps; the norm of all gradients; the loss scale where it falls."""
+    abrupt = _abrupt(run, max(onset - REACH, 1), onset)
+    if abrupt is not None:
         step, before, after = abrupt
-        yield Departure("run.lr", site, step, step - 1, step, after, (before, before))
+        yield Departure("run.lr", Site("run", "run"), step, step - 1, step, after, (before, before))
     for statistic in ("grad_norm", "loss_scale"):
         departure = _departure(run, "run", statistic, onset, until)
         if departure and (statistic == "grad_norm" or departure.value < departure.band[0]):
             yield departure
+
+
+def _abrupt(run: Run, first: int, last: int) -> tuple[int, float, float] | None:
+    """The step at which the learning rate turns negative or else jumps, the rate before and after."""
+    plan = schedule(run)
+    near = plan.rate.within(first - 1, last)
+    turned = np.flatnonzero((near.values[1:] < 0) & (near.values[:-1] >= 0))
+    if not len(turned):
+        return plan.jump(first, last)
+    at = int(turned[0]) + 1
+    return int(near.steps[at]), float(near.values[at - 1]), float(near.values[at])
 
 
 def _departure(

@@ -73,9 +73,21 @@ def test_what_moves_at_one_step_is_ordered_by_the_flow_of_the_forward_pass(every
 def test_what_moves_at_one_step_is_ordered_by_the_flow_of_the_backward_pass():
     series, at = healthy()
     series["grad.norm"][301:, :4] *= 300
+    series["run.grad_norm"][301:] *= 300
     mover = first_mover(recorded(series, at), 301, 310)
     assert (mover.series, mover.site, mover.step) == ("grad.norm", "layers.3", 301)
     assert mover.lead is None
+
+
+def test_at_one_step_the_forward_pass_comes_before_the_backward_pass_and_the_update():
+    series, at = healthy()
+    series["output.rms"][301:, 5] *= 50
+    for later in ("grad.norm", "update.ratio", "weight.norm"):
+        series[later][301:] *= 300
+    series["run.grad_norm"][301:] *= 300
+    assert first_mover(recorded(series, at), 301, 310).series == "output.rms"
+    del series["output.rms"]
+    assert first_mover(recorded(series, at), 301, 310).series == "grad.norm"
 
 
 def test_of_two_that_are_seen_outside_at_once_the_one_that_grew_faster_left_first():
