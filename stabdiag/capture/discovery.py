@@ -23,8 +23,8 @@ Trigger = Callable[[nn.Module, tuple[Any, ...]], None]
 
 
 class Discovery:
-    """Keeps weak note of all modules as they are built, and calls `trigger(module, args)` at each call of
-    a module with gradients enabled, until `settle`.
+    """Keeps weak note of all modules as they are built, copied or unpickled, and calls
+    `trigger(module, args)` at each call of a module with gradients enabled, until `settle`.
 
     Modules given to torch.compile are noted too. As torch warns of global hooks when a compiled module
     runs, the trigger then hangs on its wrapper: what hangs on a module inside is seen by the compiler.
@@ -46,6 +46,13 @@ class Discovery:
             self._compile.original(module, *args, **kwargs)
 
         self._compile = Patch(nn.Module, "compile", compile)
+
+        @functools.wraps(nn.Module.__setstate__)
+        def setstate(module: nn.Module, state: Any) -> None:
+            self._setstate.original(module, state)
+            self._note(module)
+
+        self._setstate = Patch(nn.Module, "__setstate__", setstate)
 
     def _on_child(self, module: nn.Module, name: str, child: nn.Module | None) -> None:
         if not torch.compiler.is_compiling():
@@ -92,6 +99,7 @@ class Discovery:
     def remove(self) -> None:
         self.settle()
         self._compile.remove()
+        self._setstate.remove()
         for handle in self._registrations:
             handle.remove()
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 
 import numpy as np
 import pytest
@@ -54,12 +56,14 @@ def test_torch_is_as_before_when_it_is_removed():
         "_global_module_registration_hooks",
         "_global_parameter_registration_hooks",
     )
-    before, compile = [dict(getattr(tables, name)) for name in names], nn.Module.compile
+    before = [dict(getattr(tables, name)) for name in names]
+    compile, setstate = nn.Module.compile, nn.Module.__setstate__
     found = Discovery(lambda *_: None)
     assert [dict(getattr(tables, name)) for name in names] != before
     found.remove()
     assert [dict(getattr(tables, name)) for name in names] == before
     assert nn.Module.compile is compile
+    assert nn.Module.__setstate__ is setstate
 
 
 def test_what_is_trained_is_found_among_everything_else(session, found, train, healthy):
@@ -75,6 +79,20 @@ def test_what_is_trained_is_found_among_everything_else(session, found, train, h
     assert [site.name for site in run.sites("weight")] == ["0.weight", "0.bias"]
     assert run.fact("loss", "function") == "mean-squared-error"
     assert run.steps == 3
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_that_is_a_copy_is_found_and_its_original_is_not(session, found, train, healthy, copied):
+    """As where a model is loaded whole, given to a spawned process, or kept beside its average."""
+    original = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model = copied(original)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train(model, optimizer, torch.randn(3, 4, 3))
+    run = found()
+    healthy(run)
+    assert [event.data["class"] for event in run.events_of("model")] == ["Sequential"]
+    assert [site.name for site in run.sites("weight")] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert {site.name for site in run.sites("output")} >= {"0", "1", "2"}
 
 
 def test_a_model_that_is_never_trained_writes_nothing(session, tmp_path):
