@@ -165,6 +165,8 @@ class Recorder:
 
     def _on_call(self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before_forward()
+        if self._clock.overdue():
+            self.close()
         self._tell("on_call", prefix, module, args, kwargs)
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._second_look.note, module, args, kwargs)
@@ -215,6 +217,7 @@ class Recorder:
 
     def on_step_end(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._backwards:
+            self._clock.follows(self.subject.optimizers[optimizer])
             return
         self._tell("on_step_end", optimizer, self.subject.held_by(optimizer))
         ends = self._clock.closes_after(self.subject.optimizers[optimizer])
@@ -289,6 +292,8 @@ class Recorder:
 
     def end(self) -> None:
         """The process ends in good order."""
+        if self._clock.overdue():
+            self.close()
         self.guard("row", self._rows.flush)
         self.abandon()
         self._event("end", steps=self.step)
