@@ -26,11 +26,13 @@ from stabdiag.capture.second_look import SecondLook
 from stabdiag.capture.shadow import Shadow
 from stabdiag.capture.steps import StepClock
 from stabdiag.capture.subject import Subject
+from stabdiag.capture.unseen import UnseenSteps
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
 from stabdiag.core.tier import Tier
 
 SHADOWED = "torch.compile runs them: their outputs are those of an eager run of the same batch"
+BY_HAND = "no optimizer exists: the script moves the weights by itself"
 HIDDEN = "torch.compile runs them, and has made no wrapper at which a call could be seen"
 
 Listeners = dict[str, list[tuple[str, Callable[..., Any]]]]
@@ -60,6 +62,7 @@ class Recorder:
         self._before_forward = before_forward
         self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
+        self._unseen = UnseenSteps(self.subject)
         self._entrances = Entrances(self._on_call)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
@@ -179,6 +182,8 @@ class Recorder:
 
     def on_backward_begin(self, roots: Sequence[Any], scale: torch.Tensor | None) -> None:
         self._backwards += 1
+        if self.step == 0 and self.optimized:
+            self.guard("coverage", self._unseen.backward)
         tensors = [root for root in roots if isinstance(root, torch.Tensor)]
         if not self._looked_inside:
             self._looked_inside = True
@@ -202,6 +207,8 @@ class Recorder:
         self._tell("on_backward_end")
         if self._close_after_backward or counts_as_step:
             if counts_as_step:
+                if self.step == 0:
+                    self._event("coverage", what="updates", because=BY_HAND)
                 self._tell("on_step_end", None, range(len(self.subject.parameters)))
             self._close_after_backward = False
             self.close()
@@ -218,6 +225,8 @@ class Recorder:
     def on_step_end(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._backwards:
             self._clock.follows(self.subject.optimizers[optimizer])
+            if self.step == 0:
+                self.guard("coverage", self._unseen.step)
             return
         self._tell("on_step_end", optimizer, self.subject.held_by(optimizer))
         ends = self._clock.closes_after(self.subject.optimizers[optimizer])

@@ -128,6 +128,47 @@ def test_a_loop_without_an_optimizer_has_a_step_a_backward_pass(session, found, 
     healthy(run)
     np.testing.assert_allclose(run.table("run.loss").first(), losses, rtol=1e-6)
     assert np.isfinite(run.table("grad.norm").values).all()
+    assert [event.data["what"] for event in run.events_of("coverage")] == ["updates"]
+
+
+def by_autograd_grad(model, optimizer, loss):
+    gradients = torch.autograd.grad(loss, tuple(model.parameters()))
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+
+
+def by_compiled_step(model, optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    torch.compile(optimizer.step, backend="eager")()
+
+
+@pytest.mark.parametrize(("way", "word"), [(by_autograd_grad, "grad"), (by_compiled_step, "compile")])
+def test_a_training_whose_steps_are_not_seen_is_told_of(session, found, healthy, way, word):
+    torch._dynamo.reset()
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(4):
+        way(model, optimizer, model(torch.ones(1, 2)).square().sum())
+    healthy(found())
+    (event,) = found().events_of("coverage")
+    assert event.data["what"] == "training"
+    assert word in event.data["because"]
+
+
+def test_weights_that_move_between_two_backward_passes_of_a_step_are_no_training_unseen(session, found):
+    """As in sharpness-aware minimization."""
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(4):
+        for push in (0.1, -0.1):
+            model(torch.ones(1, 2)).square().sum().backward()
+            with torch.no_grad():
+                model.weight += push
+        optimizer.step()
+    assert list(found().events_of("coverage")) == []
+    assert found().steps == 4
 
 
 def test_parameters_that_no_module_owns_are_recorded(session, found, healthy):
