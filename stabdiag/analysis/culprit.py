@@ -54,7 +54,7 @@ def _points_at_a_place(mover: FirstMover) -> bool:
 def _site(run: Run, name: str, root: Finding) -> Site | None:
     """The site `name`, in the kinds that the evidence speaks of before others."""
     kinds: Iterable[str] = dict.fromkeys([*(e.series.partition(".")[0] for e in root.evidence), *run.kinds])
-    named = (site for kind in kinds if kind not in ("run", "rank") for site in run.sites(kind))
+    named = (site for kind in kinds if kind not in ("run", "rank", "batch") for site in run.sites(kind))
     return next((site for site in named if site.name == name), None)
 
 

@@ -267,6 +267,7 @@ def test_a_batch_is_blamed_by_its_fingerprint_where_the_cause_is_a_batch():
     found = culprit(model_run(), finding(("run",)), cause, moved("output.rms", 0))
     assert found.batch == Batch(300, 77, (120,))
     assert found.module == ""
+    assert culprit(model_run(), finding(("tokens",)), cause, None) == found  # an input is no module
     assert culprit(model_run(), finding(("run",)), replace(cause, id="schedule-bug"), None) is None
 
 
