@@ -55,7 +55,7 @@ class OptimizerAgeProbe(Probe):
 
     def _state(self, optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
         """What the optimizer remembers of the watched parameter."""
-        state = optimizer.state.get(self._watched) or {}
+        state = optimizer.state.get(self._watched, {}) if self._watched is not None else {}
         return {key: value for key, value in state.items() if value is not None}
 
     def harvest(self) -> Harvest | None:
