@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stabdiag.analysis.robust import Doubles
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 from stabdiag.core.site import Site
 
 UNSETTLED = 50
@@ -17,18 +16,18 @@ UNSETTLED = 50
 
 @dataclass(frozen=True)
 class Moments:
-    """Series of kind `optimizer` at recorded `steps` (int64, [n]) of weight `sites`: float64 [n, sites], NaN
-    where nothing was measured."""
+    """Series of kind `optimizer` at recorded `steps` (int64, [n]) of weight `sites`: [n, sites], NaN where
+    nothing was measured, or no number."""
 
     steps: NDArray[np.int64]
     sites: tuple[Site, ...]
-    values: dict[str, Doubles]
+    values: dict[str, Floats]
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(site.name for site in self.sites)
 
-    def __getitem__(self, statistic: str) -> Doubles:
+    def __getitem__(self, statistic: str) -> Floats:
         return self.values[statistic]
 
 
@@ -42,10 +41,12 @@ def moments(run: Run, *statistics: str, settled: bool = True) -> Moments:
     first = next(iter(tables.values()))
     chosen = [i for i, site in enumerate(first.sites) if len(site.shape) != 1 and site.trainable]
     kept = ages_at(run, first.steps) > UNSETTLED if settled else np.ones(len(first.steps), dtype=bool)
-    values = {name: table.values[np.ix_(kept, chosen)].astype(np.float64) for name, table in tables.items()}
-    for table in values.values():
-        table[~np.isfinite(table)] = np.nan
+    values = {name: _finite(table.values[kept][:, chosen]) for name, table in tables.items()}
     return Moments(first.steps[kept], tuple(first.sites[i] for i in chosen), values)
+
+
+def _finite(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), values, np.float32(np.nan))
 
 
 def ages_at(run: Run, steps: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from stabdiag.core.run import Run
 @cause(
     "out-of-distribution-batch",
     title="A batch unlike the others",
-    fixes=("skip-batch", "clip-gradients", "clean-data"),
+    fixes=("skip-batch", "shrink-embedding-gradient", "clip-gradients", "adaptive-clipping", "clean-data"),
 )
 def out_of_distribution_batch(run: Run, finding: Finding) -> Weight | None:
     """One batch is valid but rare: another language, a long tail, repeated text, an unusual scale.

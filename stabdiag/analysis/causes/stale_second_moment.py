@@ -16,7 +16,14 @@ from stabdiag.core.run import Run
 @cause(
     "stale-second-moment",
     title="Adam's second moment lags behind the gradients",
-    fixes=("lower-beta2", "clip-gradients", "lower-learning-rate"),
+    fixes=(
+        "lower-beta2",
+        "clip-updates",
+        "clip-gradients",
+        "lower-learning-rate",
+        "adaptive-clipping",
+        "reset-optimizer-state",
+    ),
 )
 def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
     """The running mean of squared gradients remembers a calmer past, so the division by it is too weak.

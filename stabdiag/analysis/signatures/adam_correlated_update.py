@@ -33,20 +33,26 @@ REACH = 60
     causes=("optimizer-epsilon", "learning-rate-too-high", "stale-second-moment"),
 )
 def adam_correlated_update(
-    run: Run, *, long: float = 0.5, alike: float = 0.6, right: float = 2.0, rest: float = 0.42, lasting: float = 20.0
+    run: Run,
+    *,
+    long: float = 0.5,
+    alike: float = 0.6,
+    right: float = 2.0,
+    rest: float = 0.42,
+    lasting: float = 20.0,
 ) -> Iterator[Finding]:
-    """What it means: Adam counts on noise that differs from step to step and mostly cancels. Where gradients
-    have become so small, or batches so large, that each coordinate keeps its sign, the update is a full
-    learning rate in every coordinate at once, and no longer follows the slope.
+    """What it means: Adam counts on noise that differs from step to step and mostly cancels. Where
+    gradients have become so small, or batches so large, that each coordinate keeps its sign, the update is
+    a full learning rate in every coordinate at once, and no longer follows the slope.
 
-    How it is detected: for `lasting` steps or more, four records or more, after the warm-up and 50 steps of the
-    state, the update of a weight matrix is above `long` learning rates in rms (noise gives 0.229, a constant
-    gradient 1), the cosine of gradient and first moment is above `alike` (noise: 0.436 at β1 0.9), and RMS_t
-    below `right`, so that the second moment is not stale; while the update of the median matrix is below
-    `rest`. A warning where the loss meanwhile rises, for three steps or more, by 4 robust deviations and a
-    twentieth of the progress; critical where the run ends worse for it; else info.
-    Not reproduced at small scale: calibrated on the two exact values above, and on 34 healthy runs of 16,000 steps,
-    of which none had a warning.
+    How it is detected: for `lasting` steps or more, four records or more, after the warm-up and 50 steps of
+    the state, the update of a weight matrix is above `long` learning rates in rms (noise gives 0.229, a
+    constant gradient 1), the cosine of gradient and first moment is above `alike` (noise: 0.436 at β1 0.9),
+    and RMS_t below `right`, so that the second moment is not stale; while the update of the median matrix
+    is below `rest`. A warning where the loss meanwhile rises, for three steps or more, by 4 robust
+    deviations and a twentieth of the progress; critical where the run ends worse for it; else info. Not
+    reproduced at small scale: calibrated on the two exact values above, and on 34 healthy runs of 16,000
+    steps, of which none had a warning.
 
     Look-alikes: with all data in one batch every matrix does so, in health. A stale second moment has RMS_t
     above 2 with it. Biases and gains see constant gradients often.
@@ -97,7 +103,8 @@ def adam_correlated_update(
         onset_step=onset,
         peak_step=int(seen.steps[best[0] + int(np.nanargmax(seen["step"][part][:, columns[0]]))]),
         last_step=last,
-        message=f"Updates of {sites[0]} are {figure(update)} learning rates in rms since step {onset}, where the "
+        message=f"Updates of {sites[0]} are {figure(update)} learning rates in rms since step {onset}, "
+        "where the "
         f"median matrix has {figure(facts['rest'])}: its gradients keep their sign"
         + (f"; the loss rises by {figure(rise.z)} robust deviations." if severity and rise else "."),
         value=update,
@@ -110,7 +117,9 @@ def adam_correlated_update(
     )
 
 
-def _run(rng: np.random.Generator, step: float, cosine: float, rms: float, rise: float, others: float = 0.25) -> Run:
+def _run(
+    rng: np.random.Generator, step: float, cosine: float, rms: float, rise: float, others: float = 0.25
+) -> Run:
     steps = np.arange(0, 500, 5)
     on = (steps >= 300)[:, None] & np.array([True, True, False, False, False])
     noise = np.exp(0.05 * rng.standard_normal(on.shape))

@@ -36,24 +36,24 @@ HEALTHY = 0.229
 def adam_eps_dominated(
     run: Run, *, share: float = 0.5, short: float = 0.1, most: float = 0.5, spent: float = 1e-3
 ) -> Iterator[Finding]:
-    """What it means: Adam divides by sqrt(v) + ε. Where sqrt(v) is below ε the division no longer brings all
-    gradients to one size, and what is left is gradient descent with tiny steps.
+    """What it means: Adam divides by sqrt(v) + ε. Where sqrt(v) is below ε the division no longer brings
+    all gradients to one size, and what is left is gradient descent with tiny steps.
 
-    How it is detected: in a weight matrix the share of coordinates with sqrt(v) < ε is above `share`, and the
-    update is below `short` learning rates in rms, where healthy Adam has 0.17 to 0.39; at three quarters of the
-    recorded steps of a stretch of 20 steps, five records or more. Matrices whose gradient is exactly zero, and
-    those whose silent rows alone make up that share, are left out. It is a warning where `most` of the weight
-    matrices, by number of elements, are so, before the loss has come down to `spent` of where it began; else
-    info.
-    Of 7,650 healthy steps none had an update below 0.1 with such a share. In small transformers it begins at ε
-    1e-2 (update 0.056, loss 3.85 for 3.52); 1e-3 is felt (0.142, 3.58) and is not told. No alarm in 34 healthy
-    runs of 16,000 steps.
+    How it is detected: in a weight matrix the share of coordinates with sqrt(v) < ε is above `share`, and
+    the update is below `short` learning rates in rms, where healthy Adam has 0.17 to 0.39; at all
+    recorded steps of a stretch of 20 steps, five records or more. Matrices whose gradient
+    is exactly zero, and those whose silent rows alone make up that share, are left out. It is a warning
+    where `most` of the weight matrices, by number of elements, are so, before the loss has come down to
+    `spent` of where it began; else info. Of 7,650 healthy steps none had an update below 0.1 with such a
+    share. In small transformers it begins at ε 1e-2 (update 0.056, loss 3.85 for 3.52); 1e-3 is felt
+    (0.142, 3.58) and is not told. No alarm in 34 healthy runs of 16,000 steps.
 
-    Look-alikes: long runs at a constant rate with β2 0.999 sink to 0.10 in health; after a blow-up the second
-    moment is huge, and the update small with ε far below it. A run that fits its data to the last digit ends
-    here, with no gradient left.
+    Look-alikes: long runs at a constant rate with β2 0.999 sink to 0.10 in health; after a blow-up the
+    second moment is huge, and the update small with ε far below it. A run that fits its data to the last
+    digit ends here, with no gradient left.
 
-    Fixes: ε 1e-12 to 1e-15, with the moments in float32; a loss that is not scaled down (a mean taken twice).
+    Fixes: ε 1e-12 to 1e-15, with the moments in float32; a loss that is not scaled down (a mean taken
+    twice).
 
     Reference: Wortsman et al. 2023 (arXiv 2309.14322); OLMo 2 (arXiv 2501.00656).
 
@@ -67,14 +67,16 @@ def adam_eps_dominated(
     with np.errstate(invalid="ignore", divide="ignore"):
         # Rows without a gradient stand still; those that have one keep their usual step.
         moving = seen["step"] / np.sqrt(np.maximum(1.0 - silent, 1e-6))
-        dominated = (seen["eps_share"] > np.maximum(share, 0.5 + 0.5 * silent)) & (moving < short) & (seen["step"] > 0)
+        dominated = (
+            (seen["eps_share"] > np.maximum(share, 0.5 + 0.5 * silent))
+            & (moving < short)
+            & (seen["step"] > 0)
+        )
     weight = (dominated * sizes).sum(axis=1) / sizes.sum()
-    tried = [(most, Severity.warning)] + [(0.0, Severity.info)]
-    for least, severity in tried:
-        first, length = longest_stretch(weight > least)
-        if length >= 5 and seen.steps[first + length - 1] - seen.steps[first] >= 20:
-            break
-    else:
+    severity, (first, length) = Severity.warning, _stretch(seen.steps, weight > most)
+    if not length:
+        severity, (first, length) = Severity.info, _stretch(seen.steps, weight > 0)
+    if not length:
         return
     part = slice(first, first + length)
     bad = median(np.where(dominated[part], seen["eps_share"][part], np.nan), axis=0)
@@ -99,7 +101,8 @@ def adam_eps_dominated(
         peak_step=int(seen.steps[first + int(np.argmax(weight[part]))]),
         last_step=int(seen.steps[first + length - 1]),
         message=f"Updates are only {figure(update)} learning rates, where {HEALTHY} is usual, in "
-        f"{100 * covered:.0f} % of the weights: epsilon{f' ({figure(eps)})' if eps else ''} is larger than their "
+        f"{100 * covered:.0f} % of the weights: epsilon{f' ({figure(eps)})' if eps else ''} is larger "
+        "than their "
         "gradients.",
         value=update,
         threshold=short,
@@ -109,6 +112,13 @@ def adam_eps_dominated(
         ),
         facts=facts,
     )
+
+
+def _stretch(steps: NDArray[np.int64], flagged: NDArray[np.bool_]) -> tuple[int, int]:
+    """The longest stretch of five records and 20 steps or more, as position and length; length 0 if none."""
+    first, length = longest_stretch(flagged)
+    lasts = length >= 5 and steps[first + length - 1] - steps[first] >= 20
+    return (first, length) if lasts else (0, 0)
 
 
 def _silent(run: Run, steps: NDArray[np.int64], sites: tuple[Site, ...]) -> NDArray[np.float64]:
@@ -135,7 +145,7 @@ def _is_spent(run: Run, step: int, share: float) -> bool:
     lowest = float(np.nanmin(np.where(np.isfinite(curve.values), curve.values, np.nan)))
     at = int(np.searchsorted(curve.steps, step))
     level = float(curve.level[min(at, len(curve.level) - 1)])
-    return 0 <= lowest and level < share * curve.start
+    return lowest >= 0 and level < share * curve.start
 
 
 def _gradient(run: Run, steps: NDArray[np.int64], sites: tuple[str, ...]) -> dict[str, float]:
@@ -152,7 +162,9 @@ def _gradient(run: Run, steps: NDArray[np.int64], sites: tuple[str, ...]) -> dic
     return {"grad_rms": float(np.median(found))} if found else {}
 
 
-def _run(rng: np.random.Generator, eps_share: float, step: float, matrices: int = 4, loss: float = 0.1) -> Run:
+def _run(
+    rng: np.random.Generator, eps_share: float, step: float, matrices: int = 4, loss: float = 0.1
+) -> Run:
     steps = np.arange(0, 400, 5)
     noise = np.exp(0.1 * rng.standard_normal((len(steps), 4)))
     shares, updates = np.full((len(steps), 4), 0.001), 0.25 * noise

@@ -15,11 +15,15 @@ from stabdiag.analysis.episodes import Episode, episodes
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.robust import trailing_median
 from stabdiag.analysis.step_size import schedule, second_beta
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
+
+JUMP = 1.5
+"""Over the usual largest update: where gradients agree, as they do early on, it is long without a jump."""
 
 LAG = 30
 """Steps within which the loss shows what long updates did."""
@@ -42,31 +46,31 @@ LAG = 30
         "attention-entropy-collapse",
         "weight-norm-drift",
     ),
-    causes=("stale-second-moment", "distribution-shift", "corrupt-batch"),
+    causes=("stale-second-moment", "optimizer-epsilon", "distribution-shift", "corrupt-batch"),
 )
 def adam_stale_second_moment(
     run: Run, *, rms: float = 2.3, cap: float = 0.6, long: float = 0.5, lasting: float = 2.0
 ) -> Iterator[Finding]:
-    """What it means: the gradients have grown, and the running mean of their squares, which takes 1/(1 - β2)
-    steps to follow, divides by what they were. For a while every update is too long, 1 to 8 steps
+    """What it means: the gradients have grown, and the running mean of their squares, which takes 1/(1 -
+    β2) steps to follow, divides by what they were. For a while every update is too long, 1 to 8 steps
     before the loss shows it.
 
     How it is detected: RMS_t, the root mean square of gradient over second moment, is 1 where the moment is
     right and 1/sqrt(1 - β2) at most. It is above the larger of `rms` and `cap` / sqrt(1 - β2) in a weight
-    matrix, or the update there is above `long` learning rates in rms, where healthy Adam has 0.17 to 0.39; for
-    `lasting` recorded steps or more, within 20, with a state of 50 steps or more. It is a warning where
-    the loss then rises, for three steps or more, by 4 robust deviations and a twentieth of the progress,
-    critical where the run ends worse for it, else info.
-    Rates over 17 healthy runs with Adam, 7,650 steps: RMS_t 0.12 in 1,000 steps, updates above 0.5 none; asked
-    for with the rise of the loss, none in 34 healthy runs of 16,000 steps.
+    matrix, or the update there has jumped above `long` learning rates in rms, where healthy Adam has 0.17
+    to 0.39; for `lasting` recorded steps or more, within 20, with a state of 50 steps or more. It is a
+    warning where the loss then rises, for three steps or more, by 4 robust deviations and a twentieth of
+    the progress, critical where the run ends worse for it, else info. Rates over 17 healthy runs with Adam,
+    7,650 steps: RMS_t 0.12 in 1,000 steps, updates above 0.5 none; asked for with the rise of the loss,
+    none in 34 healthy runs of 16,000 steps.
 
-    Look-alikes: one corrupt batch raises the loss in the same step and no other. A state that was lost begins
-    with RMS_t and updates of 1 (optimizer-state-lost). Vectors and rare rows of embeddings exceed 2 in every
-    run. New data raise RMS_t in all tensors at once, and the loss with it.
+    Look-alikes: one corrupt batch raises the loss in the same step and no other. A state that was lost
+    begins with RMS_t and updates of 1 (optimizer-state-lost). Vectors and rare rows of embeddings exceed 2
+    in every run. New data raise RMS_t in all tensors at once, and the loss with it.
 
-    Fixes: β2 0.95, updates clipped at RMS_t (StableAdamW), gradients clipped a little above the usual, half the
-    rate. Peak of the loss in a small transformer: 1.29 nat above its twin without, 0.09 with β2 0.95, 0.15
-    with clipped updates, 0.17 with clipped gradients.
+    Fixes: β2 0.95, updates clipped at RMS_t (StableAdamW), gradients clipped a little above the usual, half
+    the rate. Peak of the loss in a small transformer: 1.29 nat above its twin without, 0.09 with β2 0.95,
+    0.15 with clipped updates, 0.17 with clipped gradients.
 
     Reference: Wortsman et al. 2023 (arXiv 2304.13013); Bai et al. 2025 (arXiv 2506.04805).
 
@@ -76,7 +80,9 @@ def adam_stale_second_moment(
     if len(seen.steps) < 3 or not seen.sites:
         raise NotEvaluable("too few steps with a settled state of Adam were recorded")
     limit = max(rms, cap / (1.0 - beta) ** 0.5) if beta is not None and beta < 1 else rms
-    heights = np.fmax(seen["rms"] / limit, np.where(seen["step"] > long, seen["step"] / long, 0.0))
+    top = np.fmax.reduce(seen["step"], axis=1)
+    jumped = top > JUMP * np.r_[np.inf, trailing_median(top, 16)[:-1]]
+    heights = np.fmax(seen["rms"] / limit, np.where(jumped[:, None], seen["step"] / long, 0.0))
     worst = np.fmax.reduce(heights, axis=1)
     found = episodes(worst > 1.0, worst, gap=2)
     told = [(e, _after(curve, seen, e)) for e in found if e.count >= lasting]
@@ -121,7 +127,11 @@ def _finding(
         "tensors": float(np.sum(np.fmax.reduce(heights[part], axis=0) > 1.0)),
     }
     rate = schedule(run).at(onset)
-    ends = f"; the loss rises by {figure(rise.z)} robust deviations" if severity and rise else "; the loss bears it"
+    ends = (
+        f"; the loss rises by {figure(rise.z)} robust deviations"
+        if severity and rise
+        else "; the loss bears it"
+    )
     return Finding(
         severity=severity,
         confidence=0.9 if severity else 0.5,

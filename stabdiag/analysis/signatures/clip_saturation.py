@@ -33,27 +33,29 @@ ACTIVE = 0.99
 def clip_saturation(
     run: Run, *, share: float = 0.8, factor: float = 0.3, slow: float = 1e-3, scaled: float = 1.0
 ) -> Iterator[Finding]:
-    """What it means: the limit was made for smaller gradients. Every step has the same length, learning rate
-    times limit, whatever the gradient says, and a spike is clipped no more than any other step.
+    """What it means: the limit was made for smaller gradients. Every step has the same length, learning
+    rate times limit, whatever the gradient says, and a spike is clipped no more than any other step.
 
     How it is detected: of the last 200 recorded steps after the warm-up more than `share` were clipped, to
     less than `factor` of their norm in the median. Info with an optimizer that divides by the size of its
-    gradients (one that keeps a second moment), to which the factor is nothing. With others a warning where the
-    steps are short, too: the median over the weight matrices of norm(change) / norm(weight) is below
+    gradients (one that keeps a second moment), to which the factor is nothing. With others a warning where
+    the steps are short, too: the median over the weight matrices of norm(change) / norm(weight) is below
     `slow`. And a warning where the factor, times the root of the loss scale, is below `scaled`: then the
-    gradients were clipped before they were unscaled.
-    Calibrated on SGD with momentum in small transformers, at limits of 0.3 to 0.003 for gradients of 1, and on
-    34 healthy runs, among them Adam and SGD that are clipped all the time: no alarm in 16,000 steps.
+    gradients were clipped before they were unscaled. Calibrated on SGD with momentum in small transformers,
+    at limits of 0.3 to 0.003 for gradients of 1, and on 34 healthy runs, among them Adam and SGD that are
+    clipped all the time: no alarm in 16,000 steps.
 
-    Look-alikes: Adam with permanent clipping loses 0.00 to 0.04 nat. Recurrent networks under SGD are trained
-    with a large rate and a low limit on purpose: there the steps are long enough. Gradients that have grown
-    are exploding-gradient.
+    Look-alikes: Adam with permanent clipping loses 0.00 to 0.04 nat. Recurrent networks under SGD are
+    trained with a large rate and a low limit on purpose: there the steps are long enough. Gradients that
+    have grown are exploding-gradient.
 
-    Fixes: a limit of 1.2 to 1.5 times the usual norm, or one that follows it; with a GradScaler, unscale first.
+    Fixes: a limit of 1.2 to 1.5 times the usual norm, or one that follows it; with a GradScaler, unscale
+    first.
 
     Reference: Kumar et al. 2025 (ZClip, arXiv 2504.02507); PyTorch, automatic mixed precision examples.
 
-    Facts: clipped (share), clip_factor (median), grad_norm (median), clip_norm (median), update_ratio, adaptive.
+    Facts: clipped (share), clip_factor (median), grad_norm (median), clip_norm (median), update_ratio,
+    adaptive.
     """
     before, after = history(run, "run.grad_norm"), history(run, "run.clipped_grad_norm")
     known = np.isfinite(before.values) & np.isfinite(after.values) & (before.values > 0)
@@ -79,7 +81,9 @@ def clip_saturation(
         severity=Severity.warning if starving or unscaled else Severity.info,
         confidence=0.85 if starving or unscaled else 0.6,
         sites=("run",),
-        onset_step=_since(before.steps[known], (after.values / np.where(before.values > 0, before.values, 1))[known]),
+        onset_step=_since(
+            before.steps[known], (after.values / np.where(before.values > 0, before.values, 1))[known]
+        ),
         peak_step=int(steps[int(np.argmin(ratio))]),
         last_step=int(steps[-1]),
         message=f"{clipped:.0%} of the steps are clipped, from a norm of {figure(float(np.median(norm)))} to "
@@ -117,7 +121,9 @@ def _since(steps: NDArray[np.int64], ratio: NDArray[np.float64]) -> int:
     return int(steps[min(int(last[-1]) + 10 if last.size else 0, len(steps) - 1)])
 
 
-def _run(rng: np.random.Generator, limit: float, ratio: float, events: list[Event], scale: float = 1.0) -> Run:
+def _run(
+    rng: np.random.Generator, limit: float, ratio: float, events: list[Event], scale: float = 1.0
+) -> Run:
     norm = scale * np.exp(0.3 * rng.standard_normal(400))
     series = {
         "run.grad_norm": norm,

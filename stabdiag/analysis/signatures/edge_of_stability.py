@@ -33,21 +33,22 @@ def edge_of_stability(
     run: Run, *, edge: float = 0.8, beyond: float = 1.3, backwards: float = 0.5
 ) -> Iterator[Finding]:
     """What it means: along the sharpest direction each step overshoots by as much as it corrects. Training
-    with all data in one batch comes here by itself and stays, with the loss falling; beyond it the loss rises.
+    with all data in one batch comes here by itself and stays, with the loss falling; beyond it the loss
+    rises.
 
-    How it is detected: the largest eigenvalue of the Hessian, as the optimizer scales it, over the one at which
-    it is stable on a quadratic loss (2/η for gradient descent, 2(1+β)/η with momentum, 38/η for Adam at β1 0.9), is
-    above `edge`: info. Or, where no curvature was measured, the median cosine of ten gradients in a row is below
-    -`backwards`: info. A warning where the ratio was above `beyond` at two measurements in a row, or gradients
-    turned backwards, while the level of the loss rose beyond its noise; critical where the run ends worse than
-    it had been.
-    Calibrated on tanh networks trained by full-batch gradient descent (0.998 to 1.02 for hundreds of steps, with
-    the loss falling in all), momentum and Adam (0.94 to 1.03), and on mini-batch runs, which stay below: no
-    warning in 34 healthy runs of 16,000 steps.
+    How it is detected: the largest eigenvalue of the Hessian, as the optimizer scales it, over the one at
+    which it is stable on a quadratic loss (2/η for gradient descent, 2(1+β)/η with momentum, 38/η for Adam
+    at β1 0.9), is above `edge`: info. Or, where no curvature below that was measured, the median cosine of
+    ten gradients in a row has come to lie below -`backwards`: info. A warning where the ratio was above
+    `beyond` at two measurements in a row, or gradients turned backwards, while the level of the loss rose
+    beyond its noise; critical where the run ends worse than it had been. Calibrated on tanh networks
+    trained by full-batch gradient descent (0.998 to 1.02 for hundreds of steps, with the loss falling in
+    all), momentum and Adam (0.94 to 1.03), and on mini-batch runs, which stay below: no warning in 34
+    healthy runs of 16,000 steps.
 
-    Look-alikes: the edge itself is normal. Curvature rises as the learning rate decays; only its product with
-    the rate counts. Of small batches the noise keeps the curvature below the edge, and the measured one is
-    that of the batch. Alternating data turn the gradient around as well (oscillating-plateau).
+    Look-alikes: the edge itself is normal. Curvature rises as the learning rate decays; only its product
+    with the rate counts. Of small batches the noise keeps the curvature below the edge, and the measured
+    one is that of the batch. Alternating data turn the gradient around as well (oscillating-plateau).
 
     Fixes: half the learning rate, a longer warm-up, a larger batch, a second moment that follows faster.
 
@@ -69,9 +70,9 @@ def edge_of_stability(
         if len(near):
             yield _finding(run, curve, ratio, (int(near[0]), int(near[-1])), "sharpness_ratio", beyond)
             return
-    if len(cosine) >= TURNS:
+    if len(cosine) >= TURNS and not (len(ratio) and float(ratio.values.max()) < edge):
         first, length = longest_stretch(trailing_median(cosine.values, TURNS)[TURNS - 1 :] < -backwards)
-        if length:
+        if length and first:  # curvature takes steps to rise to the edge
             yield _finding(run, curve, cosine, (first, first + length + TURNS - 2), "grad_cosine", -backwards)
 
 
@@ -106,7 +107,10 @@ def _finding(
         message=f"{words}, from step {first} on; the loss {does}.",
         value=value,
         threshold=threshold,
-        evidence=(Evidence(series, ("run",), threshold=1.0 if curved else threshold), Evidence("run.loss", ("run",))),
+        evidence=(
+            Evidence(series, ("run",), threshold=1.0 if curved else threshold),
+            Evidence("run.loss", ("run",)),
+        ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
 

@@ -43,19 +43,21 @@ MOST = 256
     ),
     causes=("out-of-distribution-batch", "corrupt-batch", "stale-second-moment", "precision-overflow"),
 )
-def embedding_gradient_spike(run: Run, *, z: float = 6.0, share: float = 0.6, odds: float = 4.0) -> Iterator[Finding]:
+def embedding_gradient_spike(
+    run: Run, *, z: float = 6.0, share: float = 0.6, odds: float = 4.0
+) -> Iterator[Finding]:
     """What it means: a few tokens, rare ones or one that fills the batch, pull on their rows of the table
     harder than everything else together. In large language models this comes a few steps before a collapse.
 
     How it is detected: the norm of an embedding's gradient lies more than `z` robust deviations above the
-    median of the 64 recorded before, in the logarithm, and its square makes up more than `share` of that of all
-    gradients, `odds` times its usual odds. It is a warning where the loss then rises, for three steps or more, by
-    4 robust deviations and a twentieth of the progress, critical where the run ends worse for it, else info.
-    In healthy small transformers the share is 0.04 to 0.30, and 0.47 at most. The deviation alone is passed 6.6
-    times in 1,000 healthy steps, the three together with the loss in none of 16,000.
+    median of the 64 recorded before, in the logarithm, and its square makes up more than `share` of that of
+    all gradients, `odds` times its usual odds. It is a warning where the loss then rises, for three steps
+    or more, by 4 robust deviations and a twentieth of the progress, critical where the run ends worse for
+    it, else info. In healthy small transformers the share is 0.04 to 0.30, and 0.47 at most. The deviation
+    alone is passed 6.6 times in 1,000 healthy steps, the three together with the loss in none of 16,000.
 
-    Look-alikes: a tied embedding has half of the gradient always, which the odds allow for. One hard batch, after
-    which the loss is as before, is info here. Positional tables are embeddings, too.
+    Look-alikes: a tied embedding has half of the gradient always, which the odds allow for. One hard batch,
+    after which the loss is as before, is info here. Positional tables are embeddings, too.
 
     Fixes: shrink the gradient of the embedding to a tenth; skip the batch; clip by the run's own norms.
 
@@ -133,7 +135,9 @@ def _finding(
     )
 
 
-def _run(rng: np.random.Generator, factor: float, rise: float, whole: bool = False, usual: float = 0.3) -> Run:
+def _run(
+    rng: np.random.Generator, factor: float, rise: float, whole: bool = False, usual: float = 0.3
+) -> Run:
     sites = [Site("grad", "tokens.weight", "Embedding", (128, 48), order=0)]
     sites += [Site("grad", f"layers.{i}.weight", "Linear", (48, 48), order=i + 1) for i in range(4)]
     norms = np.r_[usual, np.full(4, 0.5)] * np.exp(0.15 * rng.standard_normal((400, 5)))

@@ -13,7 +13,7 @@ from stabdiag.analysis.examples import weights
 from stabdiag.analysis.overshoot import LongSteps, began_elsewhere, long_steps, sharpness, turning
 from stabdiag.analysis.signatures.loss_divergence import loss_divergence
 from stabdiag.analysis.step_size import schedule
-from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.finding import Evidence, Finding
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
 
@@ -55,26 +55,26 @@ from stabdiag.core.synthetic import run_of
 def lr_divergence(
     run: Run, *, ratio: float = 0.1, sharp: float = 1.2, against: float = 0.3
 ) -> Iterator[Finding]:
-    """What it means: each step overshoots the valley that it was to descend into. The loss leaves for good, or
-    lands in a bad region from which it hardly learns.
+    """What it means: each step overshoots the valley that it was to descend into. The loss leaves for good,
+    or lands in a bad region from which it hardly learns.
 
-    How it is detected: the loss rises and does not come back (as loss-divergence has it), and the steps that
-    led there were too long. That is: in the 20 steps before, the median over the weight matrices of norm(change
-    of a step) / norm(weight) was above `ratio`, twice or more; or the curvature was above `sharp` times what
-    the optimizer is stable at; or gradients in a row pointed against each other, with a median cosine below
-    -`against`. It begins with the first of these steps, which is before the loss shows it. Critical where
-    the loss is lost.
-    Calibrated on small transformers at Adam rates of 0.1 to 1 and tanh networks at SGD rates of 0.5 to 4 (all
-    found), and on 34 healthy runs, at ten times the usual rate too: no alarm in 16,000 steps. The ratio
-    alone reaches 0.12 in healthy warm-ups, so that it is asked for together with harm.
+    How it is detected: the loss rises and does not come back (as loss-divergence has it), and the steps
+    that led there were too long. That is: in the 20 steps before, the median over the weight matrices of
+    norm(change of a step) / norm(weight) was above `ratio`, twice or more; or the curvature was above
+    `sharp` times what the optimizer is stable at; or gradients in a row pointed against each other, with a
+    median cosine below -`against`. It begins with the first of these steps, which is before the loss shows
+    it. Critical where the loss is lost. Calibrated on small transformers at Adam rates of 0.1 to 1 and tanh
+    networks at SGD rates of 0.5 to 4 (all found), and on 34 healthy runs, at ten times the usual rate too:
+    no alarm in 16,000 steps. The ratio alone reaches 0.12 in healthy warm-ups, so that it is asked for
+    together with harm.
 
     Look-alikes: a catapult, an early peak from which the loss falls well below its start, is healthy. A
-    corrupt batch, or gradients that grow layer by layer before the first update, came first, and are
-    left to their own signatures. After a blow-up the ratio looks normal again, as the weights are huge.
+    corrupt batch, or gradients that grow layer by layer before the first update, came first, and are left
+    to their own signatures. After a blow-up the ratio looks normal again, as the weights are huge.
 
     Fixes: go back to before the rise and go on with a tenth to a third of the rate, warmed up again.
-    Lowering the rate alone leaves the weights where they are: 4.30 nat against 3.54 with going back, and 3.18
-    undisturbed.
+    Lowering the rate alone leaves the weights where they are: 4.30 nat against 3.54 with going back, and
+    3.18 undisturbed.
 
     Reference: Wortsman et al. 2023 (arXiv 2309.14322); Gilmer et al. 2021 (arXiv 2110.04369).
 
@@ -90,7 +90,9 @@ def lr_divergence(
         curved, cosine = sharpness(run, onset), turning(run, onset)
         words, facts = [], {}
         if long is not None:
-            words.append(f"steps changed the weights by up to {figure(100 * long.ratio)} % (step {long.peak})")
+            words.append(
+                f"steps changed the weights by up to {figure(100 * long.ratio)} % (step {long.peak})"
+            )
             facts["update_ratio"] = long.ratio
         if curved is not None and curved[1] > sharp:
             words.append(f"the curvature was {figure(curved[1])} times what the optimizer is stable at")
@@ -124,7 +126,11 @@ def _finding(
         evidence=(
             *([Evidence("update.ratio", sites, threshold=ratio, log=True)] if long else []),
             Evidence("run.loss", ("run",)),
-            *([Evidence("curvature.sharpness_ratio", ("run",), threshold=1.0)] if "sharpness_ratio" in facts else []),
+            *(
+                [Evidence("curvature.sharpness_ratio", ("run",), threshold=1.0)]
+                if "sharpness_ratio" in facts
+                else []
+            ),
             *([Evidence("run.grad_cosine", ("run",), threshold=0.0)] if "grad_cosine" in facts else []),
         ),
         facts={**facts, **{key: rise.facts[key] for key in ("loss_before", "loss_peak")}},
@@ -159,7 +165,9 @@ def _beyond_the_edge(rng: np.random.Generator) -> Run:
 @lr_divergence.quiet_on
 def _the_same_rise_with_short_steps(rng: np.random.Generator) -> Run:
     ratio = _ratios(rng, np.full(300, 0.004))
-    return run_of({"run.loss": _bad_region(rng), "update.ratio": ratio}, sites={"update": weights("update", 5)})
+    return run_of(
+        {"run.loss": _bad_region(rng), "update.ratio": ratio}, sites={"update": weights("update", 5)}
+    )
 
 
 @lr_divergence.quiet_on

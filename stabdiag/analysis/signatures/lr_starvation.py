@@ -25,27 +25,29 @@ from stabdiag.core.synthetic import run_of
     explains=("update-ratio-low", "loss-plateau", "context-blind-plateau"),
     causes=("schedule-bug", "learning-rate-too-low", "precision-overflow"),
 )
-def lr_starvation(run: Run, *, low: float = 0.01, budget: float = 0.2, withheld: float = 0.9) -> Iterator[Finding]:
+def lr_starvation(
+    run: Run, *, low: float = 0.01, budget: float = 0.2, withheld: float = 0.9
+) -> Iterator[Finding]:
     """What it means: the rest of the run is spent on steps that teach nothing, while the loss could still
     have fallen.
 
-    How it is detected: to the end of the run, and for `budget` of it, the learning rate is below `low` of its
-    peak; or a gradient scaler withheld the share `withheld` of these steps. It is a warning where the loss was
-    still falling when that began, over the last third of the steps until then, by more than noise explains
-    and by 1 % of the progress; else info. It needs no update to be measured, and no unit of the loss.
-    Calibrated on linear decays to 1e-1, 1e-2, 3e-3 and 1e-3 of the peak after a third of a small transformer's
-    steps (fires from 3e-3 on, 1e-2 is its edge) and on 34 healthy runs, with milestones, restarts and cosines:
-    no alarm in 16,000 steps.
+    How it is detected: to the end of the run, and for `budget` of it, the learning rate is below `low` of
+    its peak; or a gradient scaler withheld the share `withheld` of these steps. It is a warning where the
+    loss was still falling when that began, over the last third of the steps until then, by more than noise
+    explains and by 1 % of the progress; else info. It needs no update to be measured, and no unit of the
+    loss. Calibrated on linear decays to 1e-1, 1e-2, 3e-3 and 1e-3 of the peak after a third of a small
+    transformer's steps (fires from 3e-3 on, 1e-2 is its edge) and on 34 healthy runs, with milestones,
+    restarts and cosines: no alarm in 16,000 steps.
 
-    Look-alikes: the tail of a cosine to zero is below 1 % for 6 % of the run, that of a linear decay for 1 %;
-    milestones by 10 come when the loss has stopped falling. Updates that are small for another reason are
-    update-ratio-low, adam-eps-dominated or low-precision-loss.
+    Look-alikes: the tail of a cosine to zero is below 1 % for 6 % of the run, that of a linear decay for 1
+    %; milestones by 10 come when the loss has stopped falling. Updates that are small for another reason
+    are update-ratio-low, adam-eps-dominated or low-precision-loss.
 
-    Fixes: give the schedule the true number of optimizer steps, and a floor of 10 % of the peak; raise the rate
-    again to a third of the peak or more, with a short warm-up.
+    Fixes: give the schedule the true number of optimizer steps, and a floor of 10 % of the peak; raise the
+    rate again to a third of the peak or more, with a short warm-up.
 
-    Reference: Karpathy, A recipe for training neural networks, 2019; Loshchilov and Hutter 2017 (SGDR, arXiv
-    1608.03983).
+    Reference: Karpathy, A recipe for training neural networks, 2019; Loshchilov and Hutter 2017 (SGDR,
+    arXiv 1608.03983).
 
     Facts: lr, lr_peak, budget_left (share), withheld (share), still_falling (share of the progress).
     """

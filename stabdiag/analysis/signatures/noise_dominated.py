@@ -28,18 +28,18 @@ LEAST = 20
     causes=("batch-too-small", "learning-rate-too-high"),
 )
 def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> Iterator[Finding]:
-    """What it means: the batch is far below the size at which more data a step would pay, so that a step is a
-    random walk with a slight drift. That is no fault by itself, and comes about as the loss falls; it
-    is one where the batch was made smaller and the loss rose for it.
+    """What it means: the batch is far below the size at which more data a step would pay, so that a step is
+    a random walk with a slight drift. That is no fault by itself, and comes about as the loss falls; it is
+    one where the batch was made smaller and the loss rose for it.
 
-    How it is detected: gradients of two independent batches share the signal and not the noise, so that
-    the mean cosine c of gradients in a row gives noise over signal, (1 - c) / c, which is the noise scale over
-    the batch size: McCandlish's B_simple / B. Over the last third of the run, at 20 places or more, it is above
-    `noise`, by two standard errors: info. A warning where the batch had shrunk `shrunk`-fold, and the level of
-    the loss is above what it was before by more than noise.
-    The estimator is exact for independent batches and a gradient that turns slowly; it gives 19 where c is 0.05.
-    Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from 16 to 1; of
-    34 healthy runs it told some, at the end, as info.
+    How it is detected: gradients of two independent batches share the signal and not the noise, so that the
+    mean cosine c of gradients in a row gives noise over signal, (1 - c) / c, which is the noise scale over
+    the batch size: McCandlish's B_simple / B. Over the last third of the run, at 20 places or more, it is
+    above `noise`, by two standard errors: info. A warning where the batch had shrunk `shrunk`-fold, and the
+    level of the loss is above what it was before by more than noise. The estimator is exact for independent
+    batches and a gradient that turns slowly; it gives 19 where c is 0.05. Calibrated on batches of 1 in
+    small transformers and classifiers, and on batches cut from 16 to 1; of 34 healthy runs it told some, at
+    the end, as info.
 
     Look-alikes: shuffled targets leave nothing but noise as well (context-blind-plateau, loss-plateau).
     Cosines below zero are overshooting. With each batch seen twice in a row the cosine is no measure.
@@ -88,7 +88,10 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
         + (", and the loss has risen." if worse else "."),
         value=mean,
         threshold=1.0 / (1.0 + noise),
-        evidence=(Evidence("run.grad_cosine", ("run",), threshold=1.0 / (1.0 + noise)), Evidence("run.loss", ("run",))),
+        evidence=(
+            Evidence("run.grad_cosine", ("run",), threshold=1.0 / (1.0 + noise)),
+            Evidence("run.loss", ("run",)),
+        ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
 

@@ -36,27 +36,29 @@ MOST = 64
     ),
     causes=("optimizer-state-lost",),
 )
-def optimizer_state_lost(run: Run, *, grown: float = 20.0, young: float = 10.0, times: float = 3.0) -> Iterator[Finding]:
-    """What it means: the state of the optimizer was empty again at a step: a checkpoint was loaded without it,
-    the optimizer was built anew, or its state was cleared. Adam's next update is a whole learning rate in every
-    coordinate, four times the usual, and the noise of a single batch.
+def optimizer_state_lost(
+    run: Run, *, grown: float = 20.0, young: float = 20.0, times: float = 3.0
+) -> Iterator[Finding]:
+    """What it means: the state of the optimizer was empty again at a step: a checkpoint was loaded without
+    it, the optimizer was built anew, or its state was cleared. Adam's next update is a whole learning rate
+    in every coordinate, four times the usual, and the noise of a single batch.
 
-    How it is detected: the number of steps that the state has seen, which is exact, begins again. Once it had
-    seen `grown` steps, this is told: as a warning where the loss rises thereafter, for three steps or more, by
-    4 robust deviations and a twentieth of the progress, critical where the run ends worse for it, else
-    info. And as a warning where it happens `times` or more with `young` steps or fewer between: then the
-    optimizer never had any moments.
-    The count is no estimate, and never fell in 34 healthy runs of 16,000 steps.
+    How it is detected: the number of steps that the state has seen, which is exact, begins again. Once it
+    had seen `grown` steps, this is told: as a warning where the loss rises thereafter, for three steps or
+    more, by 4 robust deviations and a twentieth of the progress, critical where the run ends worse for it,
+    else info. And as a warning where it happens `times` or more with `young` steps or fewer between: then
+    the optimizer never had any moments. The count is no estimate, and never fell in 34 healthy runs of
+    16,000 steps.
 
     Look-alikes: a checkpoint that is loaded with the optimizer's state brings its count along. A second
     phase of training has an optimizer of its own, and usually a warm-up, after which nothing rises. Steps
     that a gradient scaler withheld do not count.
 
-    Fixes: save and load `optimizer.state_dict()`; build the optimizer once, before the loop; where the state is
-    gone, warm the rate up again over 1/(1 - β2) steps.
+    Fixes: save and load `optimizer.state_dict()`; build the optimizer once, before the loop; where the
+    state is gone, warm the rate up again over 1/(1 - β2) steps.
 
-    Reference: Bekman, ML engineering open book, training instabilities; PyTorch, saving and loading a general
-    checkpoint.
+    Reference: Bekman, ML engineering open book, training instabilities; PyTorch, saving and loading a
+    general checkpoint.
 
     Facts: age_before, losses, interval (median steps between), loss_z, lr.
     """
@@ -74,7 +76,9 @@ def optimizer_state_lost(run: Run, *, grown: float = 20.0, young: float = 10.0, 
     lost = again if never else again[ages[again - 1] >= grown]
     if not lost.size:
         return
-    rises: dict[int, Aftermath | None] = {int(at): aftermath(run, int(steps[at]) + 1, 40) for at in lost[:MOST]}
+    rises: dict[int, Aftermath | None] = {
+        int(at): aftermath(run, int(steps[at]) + 1, 40) for at in lost[:MOST]
+    }
     worst = max(rises, key=lambda at: seen.z if (seen := rises[at]) and seen.bad else 0.0)
     rise = rises[worst]
     bad = rise is not None and rise.bad

@@ -32,24 +32,23 @@ TURNS = 10
 def oscillating_plateau(
     run: Run, *, backwards: float = 0.3, flat: float = 0.02, reached: float = 0.05
 ) -> Iterator[Finding]:
-    """What it means: each step undoes the one before. The learning rate, or its momentum, is too high for the
-    floor of the valley, or two kinds of batches in turn ask for opposite things.
+    """What it means: each step undoes the one before. The learning rate, or its momentum, is too high for
+    the floor of the valley, or two kinds of batches in turn ask for opposite things.
 
-    How it is detected: over the last third of the run, at ten or more places, the median cosine of gradients in
-    a row is below -`backwards`, and between the halves of that third the level of the loss does not fall by
-    more than `flat` of itself, linear or logarithmic, or by more than its noise. A warning where it stays
-    above `reached` of the way from the first loss to the lowest single one, or to zero where the loss is never
-    negative; else info. Loss differences are not asked: those of independent batches alternate by
-    construction.
-    Calibrated on full-batch gradient descent at the edge of stability, which moves to and fro with a falling
-    loss (quiet), on Adam at 0.03 and 0.1 there, and on targets of alternating sign (fires): no warning in
-    34 healthy runs of 16,000 steps.
+    How it is detected: over the last third of the run, at ten or more places, the median cosine of
+    gradients in a row is below -`backwards`, and between the halves of that third the level of the loss
+    does not fall by more than `flat` of itself, linear or logarithmic, or by more than its noise. A warning
+    where it stays above `reached` of the way from the first loss to the lowest single one, or to zero where
+    the loss is never negative; else info. Loss differences are not asked: those of independent batches
+    alternate by construction. Calibrated on full-batch gradient descent at the edge of stability, which
+    moves to and fro with a falling loss (quiet), on Adam at 0.03 and 0.1 there, and on targets of
+    alternating sign (fires): no warning in 34 healthy runs of 16,000 steps.
 
     Look-alikes: edge-of-stability makes progress. Noise of small batches has cosines about zero. A run that
     has converged rests, with a loss near the least it can have.
 
-    Fixes: a third of the learning rate, momentum 0.8 for 0.9, an average of the weights; for alternating data,
-    both kinds in each batch.
+    Fixes: a third of the learning rate, momentum 0.8 for 0.9, an average of the weights; for alternating
+    data, both kinds in each batch.
 
     Reference: Cohen et al. 2021 (arXiv 2103.00065); Zhang et al. 2021 (AUTOTRAINER, ICSE).
 
@@ -87,11 +86,15 @@ def oscillating_plateau(
         onset_step=onset,
         peak_step=int(tail.steps[int(np.argmin(tail.values))]),
         last_step=int(tail.steps[-1]),
-        message=f"Gradients in a row point against each other (median cosine {figure(middle)}) since step {onset}, "
+        message=f"Gradients in a row point against each other (median cosine {figure(middle)}) since step "
+        f"{onset}, "
         f"and the loss stays at {figure(second)}.",
         value=middle,
         threshold=-backwards,
-        evidence=(Evidence("run.grad_cosine", ("run",), threshold=-backwards), Evidence("run.loss", ("run",))),
+        evidence=(
+            Evidence("run.grad_cosine", ("run",), threshold=-backwards),
+            Evidence("run.loss", ("run",)),
+        ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
 

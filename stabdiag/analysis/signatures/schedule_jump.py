@@ -75,23 +75,24 @@ def schedule_jump(
     too often, or computed with the wrong sign.
 
     How it is detected: from the learning rate of each parameter group alone. It is negative (critical). Or
-    it is zero for the share `zero` of the steps in a row, and three or more, after it had been positive.
-    Or it rises `jump`-fold in one step, to where it had been before it decayed, or to `territory` times all
-    that had been; or falls `fall`-fold at once with a tenth of the run to go. Or it ends, at its lowest, at 1/k
-    of the steps where k micro-batches make one: it is stepped once a micro-batch. A jump is a warning where
-    the loss rises for three steps or more by 4 robust deviations and a twentieth of the progress, and
+    it is zero for the share `zero` of the steps in a row, and three or more, after it had been positive. Or
+    it rises `jump`-fold in one step, to where it had been before it decayed, or to `territory` times all
+    that had been; or falls `fall`-fold at once with a tenth of the run to go. Or it ends, at its lowest, at
+    1/k of the steps where k micro-batches make one: it is stepped once a micro-batch. A jump is a warning
+    where the loss rises for three steps or more by 4 robust deviations and a twentieth of the progress, and
     critical where the run is worse for it in the end; else info. A fall is told by what it costs.
-    Calibrated on jumps by 2 to 100 and resets by 10 in small transformers, and on warm-ups, cosines, milestones,
-    plateaus and restarts of 34 healthy runs: no alarm in 16,000 steps.
+    Calibrated on jumps by 2 to 100 and resets by 10 in small transformers, and on warm-ups, cosines,
+    milestones, plateaus and restarts of 34 healthy runs: no alarm in 16,000 steps.
 
-    Look-alikes: restarts of a cosine, cyclical rates and milestones by 10 are meant; two jumps or more to one
-    level are told only where the run is harmed. A warm-up by epochs rises in steps, and never above
+    Look-alikes: restarts of a cosine, cyclical rates and milestones by 10 are meant; two jumps or more to
+    one level are told only where the run is harmed. A warm-up by epochs rises in steps, and never above
     `territory` times what was. A group that is frozen has rate zero from the first step on.
 
     Fixes: step the scheduler once an optimizer step over all steps that there are; restore its state with
     the optimizer's; go back to before a jump that did harm.
 
-    Reference: PyTorch, torch.optim, how to adjust learning rate; Zeng et al. 2022 (GLM-130B, arXiv 2210.02414).
+    Reference: PyTorch, torch.optim, how to adjust learning rate; Zeng et al. 2022 (GLM-130B, arXiv
+    2210.02414).
 
     Facts: lr_before, lr, lr_peak, jumps, harmed.
     """

@@ -51,18 +51,19 @@ def warmup_end_instability(
     learning rate. The run is fine at the rates before, and breaks at this one.
 
     How it is detected: the learning rate rises for `warmup` steps or more to its peak. Between `early` and
-    `late` times that number, with the rate at half its peak or more, the loss rises for good (as loss-divergence
-    has it) or for three steps or more (as loss-spike has it). And the steps were long: they changed the weight
-    matrices by more than `ratio` in the median, or the curvature had reached what the optimizer is stable
-    at, where either was recorded. As severe as that rise.
-    Calibrated on small transformers warmed up over 40 steps to 0.03 (healthy), 0.06, 0.1 and 0.2, and on 34
-    healthy runs: no alarm in 16,000 steps. A ratio of 0.05 alone is passed by healthy warm-ups to 1e-2.
+    `late` times that number, with the rate at half its peak or more, the loss rises for good (as
+    loss-divergence has it) or for three steps or more (as loss-spike has it). And the steps were long: they
+    changed the weight matrices by more than `ratio` in the median, or the curvature had reached what the
+    optimizer is stable at, where either was recorded. As severe as that rise. Calibrated on small
+    transformers warmed up over 40 steps to 0.03 (healthy), 0.06, 0.1 and 0.2, and on 34 healthy runs: no
+    alarm in 16,000 steps. A ratio of 0.05 alone is passed by healthy warm-ups to 1e-2.
 
     Look-alikes: a run without warm-up is no fault by itself, and breaks, if it does, as lr-divergence. A
     corrupt batch in these steps is one high loss; a jump of the rate is schedule-jump.
 
-    Fixes: a warm-up two to five times as long, or half the peak; a smaller beta2. To tell the two apart, try half
-    the peak with the same warm-up: if it passes the rate at which this run broke, the rate was the cause.
+    Fixes: a warm-up two to five times as long, or half the peak; a smaller beta2. To tell the two apart,
+    try half the peak with the same warm-up: if it passes the rate at which this run broke, the rate was the
+    cause.
 
     Reference: BigScience, chronicles of the 104B training, 2021; Gilmer et al. 2021 (arXiv 2110.04369).
 
@@ -118,7 +119,8 @@ def _finding(plan: Schedule, rise: Finding, first: int, seen: bool, facts: dict[
         peak_step=max(rise.peak_step, onset),
         last_step=rise.last_step,
         message=f"The loss rises at step {rise.onset_step}, {figure(facts['phase'])} times the {plan.warmup} "
-        f"steps of warm-up, with the learning rate at {figure(facts['lr'])} of a peak of {figure(plan.peak)}.",
+        f"steps of warm-up, with the learning rate at {figure(facts['lr'])} of a peak of "
+        f"{figure(plan.peak)}.",
         value=facts["lr"],
         threshold=plan.peak,
         evidence=(Evidence("run.loss", ("run",)), Evidence("run.lr", ("run",))),
@@ -131,7 +133,9 @@ def _run(rng: np.random.Generator, start: int, warm: int = 40, ratio: float = 0.
     loss = 2.0 + 2.8 * np.exp(-steps / 30) + 0.05 * rng.standard_normal(400)
     loss[start : start + high] += np.minimum(2.0, 0.2 * np.arange(len(loss[start : start + high])))
     rate = 0.1 * np.minimum(1.0, (steps + 1) / warm)
-    ratios = ratio * np.minimum(1.0, (steps + 1) / warm)[:, None] * np.exp(0.2 * rng.standard_normal((400, 5)))
+    ratios = (
+        ratio * np.minimum(1.0, (steps + 1) / warm)[:, None] * np.exp(0.2 * rng.standard_normal((400, 5)))
+    )
     series = {"run.loss": loss, "run.lr": rate, "update.ratio": ratios}
     return run_of(series, sites={"update": weights("update", 5)})
 

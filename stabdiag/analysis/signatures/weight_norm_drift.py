@@ -27,8 +27,9 @@ SETTLED = 0.1
 
 @dataclass(frozen=True)
 class Drift:
-    """`rows` are the positions that were looked at, `change` [matrices] the largest logarithm of growth within
-    a tenth of the run, or the loss of norm since the start; `at` where it began."""
+    """`rows` are the positions that were looked at, `change` [matrices] the largest logarithm of growth
+    within a tenth of the run, or the loss of norm since the start; `at` where it began.
+    """
 
     change: Doubles
     at: int
@@ -39,7 +40,13 @@ class Drift:
     "weight-norm-drift",
     title="Weights grow or shrink without end",
     needs=("weight.norm",),
-    explains=("update-ratio-low", "output-logit-drift", "loss-plateau", "loss-divergence", "vanishing-gradient"),
+    explains=(
+        "update-ratio-low",
+        "output-logit-drift",
+        "loss-plateau",
+        "loss-divergence",
+        "vanishing-gradient",
+    ),
     causes=("weight-decay-too-low", "weight-decay-too-high", "learning-rate-too-high"),
 )
 def weight_norm_drift(
@@ -48,31 +55,32 @@ def weight_norm_drift(
     """What it means: nothing holds the weights at their scale. Growing ones make each step smaller in
     proportion, and logits larger; shrinking ones take the signal with them.
 
-    How it is detected: the norm of a weight matrix grows more than `growth`-fold within a tenth of the run, after
-    its first tenth: info. A warning where that has a consequence: the update ratio of these matrices has fallen to
-    `starved` of what it was, or the normalizer of the output's softmax has grown by 2 nat and more in the same
-    time while the run got worse. Or norms have fallen to `shrunk` of where they began in the share `most` of all
-    matrices, and the run ends worse than it had been, or has learned nothing: a warning.
-    Calibrated on small transformers with weight decay 0 (grows 1.2-fold in a tenth at 1e-2, which is benign) to 50
-    (shrinks to 0.1 and is lost), and on 34 healthy runs of 16,000 steps: no alarm.
+    How it is detected: the norm of a weight matrix grows more than `growth`-fold within a tenth of the run,
+    after its first tenth: info. A warning where that has a consequence: the update ratio of these matrices
+    has fallen to `starved` of what it was, or the normalizer of the output's softmax has grown by 2 nat and
+    more in the same time while the run got worse. Or norms have fallen to `shrunk` of where they began in
+    the share `most` of all matrices, and the run ends worse than it had been, or has learned nothing: a
+    warning. Calibrated on small transformers with weight decay 0 (grows 1.2-fold in a tenth at 1e-2, which
+    is benign) to 50 (shrinks to 0.1 and is lost), and on 34 healthy runs of 16,000 steps: no alarm.
 
-    Look-alikes: weights before a normalization may have any scale: without weight decay, with 0.1 and with 1 the
-    same transformer ended at norms of 45, 38 and 15 and losses of 3.30, 3.31 and 3.40. Matrices that begin at
-    zero grow at first. After a blow-up (lr-divergence) weights are large at once.
+    Look-alikes: weights before a normalization may have any scale: without weight decay, with 0.1 and with
+    1 the same transformer ended at norms of 45, 38 and 15 and losses of 3.30, 3.31 and 3.40. Matrices that
+    begin at zero grow at first. After a blow-up (lr-divergence) weights are large at once.
 
     Fixes: weight decay of 0.01 to 0.1 on matrices, none on gains and biases; where they shrink, less of it.
 
-    Reference: Kosson et al. 2023 (Rotational equilibrium, arXiv 2305.17212); Defazio 2025 (arXiv 2506.02285).
+    Reference: Kosson et al. 2023 (Rotational equilibrium, arXiv 2305.17212); Defazio 2025 (arXiv
+    2506.02285).
 
-    Facts: growth (factor in a tenth of the run, or since the start), norm_start, norm_end, decay_sum (Σ lr·λ),
-    update_ratio_left, harmed.
+    Facts: growth (factor in a tenth of the run, or since the start), norm_start, norm_end, decay_sum (Σ
+    lr·λ), update_ratio_left, harmed.
     """
     table = run.table("weight.norm")
     chosen = [i for i, site in enumerate(table.sites) if len(site.shape) != 1 and site.trainable]
     if not chosen or len(table.steps) < 20 or run.steps < 100:
         raise NotEvaluable("the norms of weight matrices were recorded at too few steps")
     rows = evenly(len(table.steps))
-    steps, norms = table.steps[rows], table.values[np.ix_(rows, chosen)].astype(np.float64)
+    steps, norms = table.steps[rows], table.values[rows][:, chosen].astype(np.float64)
     norms = forward_filled(np.where(np.isfinite(norms) & (norms > 0), norms, np.nan))
     names = tuple(table.sites[i].name for i in chosen)
     bad = harmed(run)
@@ -80,13 +88,17 @@ def weight_norm_drift(
     if drift is None:
         return
     sites = telling(names, drift.change if drift.grows else -drift.change)
-    sites = tuple(s for s in sites if abs(drift.change[names.index(s)]) > abs(np.log(growth if drift.grows else shrunk)))
+    sites = tuple(
+        s for s in sites if abs(drift.change[names.index(s)]) > abs(np.log(growth if drift.grows else shrunk))
+    )
     left = _ratio_left(run, sites, int(steps[drift.at]))
     swollen = _swollen(run, int(steps[drift.at]))
     consequence = left < starved or (swollen > 2.0 and bad) if drift.grows else bad
     if not drift.grows and not consequence:
         return
-    yield _finding(run, drift, sites, (steps, norms[:, [names.index(s) for s in sites]]), consequence, left, bad)
+    yield _finding(
+        run, drift, sites, (steps, norms[:, [names.index(s) for s in sites]]), consequence, left, bad
+    )
 
 
 def _growing(run: Run, steps: NDArray[np.int64], norms: Doubles, growth: float) -> Drift | None:
@@ -121,7 +133,10 @@ def _ratio_left(run: Run, sites: tuple[str, ...], step: int) -> float:
         return 1.0
     table = run.table("update.ratio")
     columns = [table.names.index(name) for name in sites if name in table.names]
-    before, now = table.values[table.steps <= step][:, columns], table.values[-max(len(table.steps) // 20, 3) :][:, columns]
+    before, now = (
+        table.values[table.steps <= step][:, columns],
+        table.values[-max(len(table.steps) // 20, 3) :][:, columns],
+    )
     rates = schedule(run)
     usual, end = rates.at(step), rates.at(run.steps)
     known = np.isfinite(before).any() and np.isfinite(now).any()
@@ -167,7 +182,11 @@ def _finding(
     )
     then = ""
     if consequence and drift.grows:
-        then = f", and a step changes it by {figure(left)} of what it did" if left < 0.1 else ", and the output with it"
+        then = (
+            f", and a step changes it by {figure(left)} of what it did"
+            if left < 0.1
+            else ", and the output with it"
+        )
     elif consequence:
         then = ", and the loss is lost with it"
     return Finding(

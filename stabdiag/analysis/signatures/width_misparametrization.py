@@ -39,27 +39,34 @@ EARLY = 20
     causes=("learning-rate-too-high", "bad-init-scale"),
 )
 def width_misparametrization(
-    run: Run, *, slope: float = 0.5, replaced: float = 3.0, fine: float = 1.0, spread: float = 8.0, rise: float = 0.1
+    run: Run,
+    *,
+    slope: float = 0.5,
+    replaced: float = 3.0,
+    fine: float = 1.0,
+    spread: float = 8.0,
+    rise: float = 0.1,
 ) -> Iterator[Finding]:
-    """What it means: one learning rate cannot be right for all widths in this parametrization. The wide layers
-    are thrown about while the narrow ones learn as they should; a rate tuned at one width fails at another.
+    """What it means: one learning rate cannot be right for all widths in this parametrization. The wide
+    layers are thrown about while the narrow ones learn as they should; a rate tuned at one width fails at
+    another.
 
-    How it is detected: early updates of a matrix are aligned with its inputs, so that one changes the output by
-    up to norm(ΔW)/norm(W) · sqrt(fan-in), in outputs of the fresh layer. That is independent of the width under
-    μP, and grows with it under standard initialization and Adam. From the first 20 steps, or the warm-up: over
-    layers whose fan-in differs `spread`-fold or more, it grows with at least the power `slope` of the fan-in, is
-    above `replaced` in the widest, and below `fine` in the narrowest. It is a warning where the loss of these
-    steps, or the hundred after, rises above its start by `rise` of it and by noise for three steps; else info.
-    A run has one width a layer. Whether steps transfer between widths is seen only by training several for a
-    few steps each (a coordinate check); where layers hardly differ this signature is skipped.
-    Calibrated on ReLU networks of width 512 to 8,192 with Adam at 1e-2, and on 34 healthy runs of 16,000 steps: no
-    alarm.
+    How it is detected: early updates of a matrix are aligned with its inputs, so that one changes the
+    output by up to norm(ΔW)/norm(W) · sqrt(fan-in), in outputs of the fresh layer. That is independent of
+    the width under μP, and grows with it under standard initialization and Adam. From the first 20 steps,
+    or the warm-up: over layers whose fan-in differs `spread`-fold or more, it grows with at least the power
+    `slope` of the fan-in, is above `replaced` in the widest, and below `fine` in the narrowest. It is a
+    warning where the loss of these steps, or the hundred after, rises above its start by `rise` of it and
+    by noise for three steps; else info. A run has one width a layer. Whether steps transfer between widths
+    is seen only by training several for a few steps each (a coordinate check); where layers hardly differ
+    this signature is skipped. Calibrated on ReLU networks of width 512 to 8,192 with Adam at 1e-2, and on
+    34 healthy runs of 16,000 steps: no alarm.
 
     Look-alikes: a rate that is too high for narrow layers as well is lr-divergence. Matrices that began at
     zero have no scale yet. Embeddings see one row at a time: they have no fan-in.
 
-    Fixes: μP: for Adam a rate of each hidden matrix in proportion to 1 / fan-in, and initialization and output
-    multipliers to match; else a lower rate for the wide layers.
+    Fixes: μP: for Adam a rate of each hidden matrix in proportion to 1 / fan-in, and initialization and
+    output multipliers to match; else a lower rate for the wide layers.
 
     Reference: Yang et al. 2022 (μP, arXiv 2203.03466); Yang, Simon and Bernstein 2023 (arXiv 2310.17813).
 
@@ -68,7 +75,11 @@ def width_misparametrization(
     curve = loss_curve(run)
     names, width, change = _effects(run)
     known = np.isfinite(change) & (change > 0)
-    names, width, change = tuple(n for n, k in zip(names, known, strict=True) if k), width[known], change[known]
+    names, width, change = (
+        tuple(n for n, k in zip(names, known, strict=True) if k),
+        width[known],
+        change[known],
+    )
     if len(change) < 3 or width.max() < spread * width.min():
         raise NotEvaluable(
             "the layers hardly differ in width: train several widths for a few steps to see how updates scale"
@@ -96,9 +107,10 @@ def width_misparametrization(
         onset_step=step,
         peak_step=step,
         last_step=int(min(curve.steps[-1], EARLY)),
-        message=f"One early step can change the output of {sites[0]} (fan-in {figure(float(width.max()))}) by "
-        f"{figure(high)} times itself, and that of layers with fan-in {figure(float(width.min()))} by {figure(low)}"
-        + (": the loss rises." if bad else "."),
+        message=f"One early step can change the output of {sites[0]} (fan-in "
+        f"{figure(float(width.max()))}) by "
+        f"{figure(high)} times itself, and that of layers with fan-in {figure(float(width.min()))} by "
+        f"{figure(low)}" + (": the loss rises." if bad else "."),
         value=high,
         threshold=replaced,
         evidence=(Evidence("update.ratio", sites, log=True), Evidence("run.loss", ("run",))),
@@ -146,7 +158,12 @@ def _run(rng: np.random.Generator, rate: float, power: float, top: float, widths
     ratio = rate * np.sqrt(fan_in) * (fan_in / 64) ** (power - 1)
     ratios = ratio * np.exp(0.1 * rng.standard_normal((200, len(sites))))
     steps = np.arange(200)
-    loss = 2.0 + 0.3 * np.exp(-steps / 50) + top * np.exp(-((steps - 8) ** 2) / 50) + 0.03 * rng.standard_normal(200)
+    loss = (
+        2.0
+        + 0.3 * np.exp(-steps / 50)
+        + top * np.exp(-((steps - 8) ** 2) / 50)
+        + 0.03 * rng.standard_normal(200)
+    )
     return run_of({"update.ratio": ratios, "run.loss": loss}, sites={"update": sites})
 
 
