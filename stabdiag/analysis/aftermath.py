@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
-from stabdiag.analysis.robust import spread
+from stabdiag.analysis.robust import Doubles, spread
 from stabdiag.core.run import Run
 
 BEFORE = 32
@@ -68,3 +69,32 @@ def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:
     end = curve.values[-BEFORE // 2 :]
     regained = bool(np.isfinite(end).all() and np.median(end) <= usual + sigma)
     return Aftermath(height / sigma, share, regained)
+
+
+def still_falling(curve: LossCurve, step: int) -> float:
+    """By what share of the progress the loss fell over the last half of the steps before `step`; 0 where
+    that is within its noise, or below 1 %."""
+    at = int(np.searchsorted(curve.steps, step))
+    fell, half, level = _fall(curve.values[at // 2 : at])
+    progress = curve.start - level
+    certain = fell > 3.0 * curve.noise / math.sqrt(max(half, 1)) and fell > 0.01 * progress > 0
+    return fell / progress if certain else 0.0
+
+
+def stopped_falling(curve: LossCurve, step: int) -> float:
+    """The same, where over as many steps from `step` on the loss fell by less than half of that."""
+    at = int(np.searchsorted(curve.steps, step))
+    half = at - at // 2
+    before, after_it = _fall(curve.values[at - half : at])[0], _fall(curve.values[at : at + half])[0]
+    return still_falling(curve, step) if after_it < 0.5 * before else 0.0
+
+
+def _fall(values: Doubles) -> tuple[float, int, float]:
+    """From the median of the first half of `values` to that of the second, how many make a half, and the
+    latter median; no fall below ten values."""
+    known = values[np.isfinite(values)]
+    half = len(known) // 2
+    if half < 5:
+        return 0.0, half, float("nan")
+    level = float(np.median(known[half:]))
+    return float(np.median(known[:half])) - level, half, level

@@ -19,7 +19,8 @@ def batch_too_small(run: Run, finding: Finding) -> Weight | None:
 
     The mean cosine c of gradients in a row is the share of signal: noise over signal is (1 - c) / c. It
     rises by itself as the loss falls, and matters where the batch was cut and the rate was not. Its
-    look-alike is overshooting, where the cosine is below zero.
+    look-alike is overshooting, where the cosine is below zero. Noise alone is told of nothing but
+    noise-dominated: lost runs have it, too.
 
     Reference: McCandlish et al., An empirical model of large-batch training,
     https://arxiv.org/abs/1812.06162
@@ -39,7 +40,7 @@ def batch_too_small(run: Run, finding: Finding) -> Weight | None:
         signal = float(np.mean(around))
         noise = 1.0 / max(signal, 1e-3) - 1.0
         case.speaks_for(
-            0.5 * ramp(noise, 10, 100) if signal > -0.05 else 0.0,
+            0.5 * ramp(noise, 10, 100) if signal > -0.05 and finding.signature == "noise-dominated" else 0.0,
             f"the noise of a batch is {figure(noise)} times the gradient itself",
         )
         case.speaks_against(

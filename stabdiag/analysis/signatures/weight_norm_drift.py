@@ -112,8 +112,12 @@ def _growing(run: Run, steps: NDArray[np.int64], norms: Doubles, growth: float) 
     largest = np.where(known.any(axis=0), np.max(np.where(known, change, -np.inf), axis=0), np.nan)
     if not (largest > np.log(growth)).any():
         return None
-    at = int(np.flatnonzero(inside)[np.flatnonzero((change > np.log(growth)).any(axis=1))[0]])
-    return Drift(largest, at, True)
+    row = int(np.flatnonzero((change > np.log(growth)).any(axis=1))[0])
+    window = slice(int(np.flatnonzero(inside)[row]), int(later[inside][row]) + 1)
+    # Of the window that grows so much, it began where a tenth of that was passed.
+    grown = logs[window] - logs[window.start]
+    begun = (grown > 0.1 * np.log(growth)) & (change[row] > np.log(growth))
+    return Drift(largest, window.start + int(np.argmax(begun.any(axis=1))), True)
 
 
 def _shrinking(steps: NDArray[np.int64], norms: Doubles, shrunk: float, most: float) -> Drift | None:
