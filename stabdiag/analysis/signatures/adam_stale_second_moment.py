@@ -99,9 +99,10 @@ def adam_stale_second_moment(
 def _after(curve: LossCurve, seen: Moments, episode: Episode) -> Aftermath | None:
     """What the loss did, unless it rose first: then the updates followed it."""
     first = int(seen.steps[episode.first])
-    steps = np.diff(seen.steps[max(episode.first - 1, 0) : episode.first + 1])
-    before = int(steps[0]) if len(steps) else 1
-    return after(curve, first - min(before, 20) + 1, LAG + before)
+    earlier = int(seen.steps[max(episode.first - 1, 0)])
+    begun = max(earlier, first - 20) + 1  # it may have begun in any step since the last that was recorded
+    led = after(curve, begun - LAG, LAG)
+    return None if led is not None and led.bad else after(curve, begun, LAG + first - begun)
 
 
 def _finding(

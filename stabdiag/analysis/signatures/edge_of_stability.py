@@ -26,7 +26,7 @@ TURNS = 10
     "edge-of-stability",
     title="The curvature has reached what the optimizer is stable at",
     needs=("run.loss",),
-    explains=("oscillating-plateau", "loss-spike", "loss-divergence", "loss-plateau", "exploding-gradient"),
+    explains=("oscillating-plateau", "loss-spike", "loss-divergence", "loss-plateau"),
     causes=("learning-rate-too-high", "missing-warmup", "stale-second-moment", "batch-too-small"),
 )
 def edge_of_stability(

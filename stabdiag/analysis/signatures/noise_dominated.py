@@ -16,7 +16,7 @@ from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
 
-LEAST = 20
+LEAST = 16
 """Cosines whose mean says how much of the gradient is signal."""
 
 
@@ -34,8 +34,8 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
 
     How it is detected: gradients of two independent batches share the signal and not the noise, so that the
     mean cosine c of gradients in a row gives noise over signal, (1 - c) / c, which is the noise scale over
-    the batch size: McCandlish's B_simple / B. Over the last third of the run, at 20 places or more, it is
-    above `noise`, by two standard errors: info. A warning where the batch had shrunk `shrunk`-fold, and the
+    the batch size: McCandlish's B_simple / B. Over the last half of the run, at 16 places or more, it is
+    above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, and the
     level of the loss is above what it was before by more than noise. The estimator is exact for independent
     batches and a gradient that turns slowly; it gives 19 where c is 0.05. Calibrated on batches of 1 in
     small transformers and classifiers, and on batches cut from 16 to 1; of 34 healthy runs it told some, at
@@ -52,12 +52,12 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     """
     curve = loss_curve(run, least=60)
     cosine = history(run, "run.grad_cosine").finite()
-    tail = cosine.within(int(curve.steps[len(curve.values) * 2 // 3]), run.steps)
+    tail = cosine.within(int(curve.steps[len(curve.values) // 2]), run.steps)
     if len(tail) < LEAST:
         raise NotEvaluable(f"the cosine of gradients in a row is known at only {len(tail)} late steps")
     mean = float(np.mean(tail.values))
     error = float(np.std(tail.values)) / float(np.sqrt(len(tail)))
-    if mean + 2 * error > 1.0 / (1.0 + noise) or mean < -max(2 * error, 0.05) or curve.several:
+    if mean + error > 1.0 / (1.0 + noise) or mean < -max(2 * error, 0.05) or curve.several:
         return
     batch = _samples(run)
     cut = _cut(batch, shrunk)

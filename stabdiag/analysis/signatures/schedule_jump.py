@@ -55,6 +55,8 @@ class Break:
         "warmup-end-instability",
         "edge-of-stability",
         "oscillating-plateau",
+        "adam-stale-second-moment",
+        "weight-norm-drift",
         "update-ratio-high",
         "update-ratio-low",
         "loss-spike",
