@@ -49,6 +49,19 @@ def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
             "where Adam "
             "stays below 0.4",
         )
+    behind = [
+        peak
+        for site in run.sites("optimizer")
+        if site.name in finding.sites
+        and (peak := history(run, "optimizer.rms", site.name).peak(onset - 8, onset + 8)) is not None
+    ]
+    if behind:
+        step, rms = max(behind, key=lambda peak: peak[1])
+        case.speaks_for(
+            0.75 * ramp(rms, 0.3 / (1 - beta) ** 0.5, 0.6 / (1 - beta) ** 0.5),
+            f"gradients were {figure(rms)} times the root of their second moment at step {step}, where "
+            f"{figure((1 - beta) ** -0.5)} is the most there can be",
+        )
     norms = history(run, "run.grad_norm")
     usual, peak = norms.usual(onset - 8), norms.peak(onset - 8, onset - 1)
     if usual and peak:

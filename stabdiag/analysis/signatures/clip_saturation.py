@@ -14,7 +14,7 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import loss_curve
-from stabdiag.analysis.step_size import schedule, second_beta
+from stabdiag.analysis.step_size import schedule
 from stabdiag.analysis.updates import updates
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -39,8 +39,8 @@ def clip_saturation(
     rate times limit, whatever the gradient says, and a spike is clipped no more than any other step.
 
     How it is detected: of the last 200 recorded steps after the warm-up more than `share` were clipped, to
-    less than `factor` of their norm in the median. Info with an optimizer that divides by the size of its
-    gradients (one that keeps a second moment), to which the factor is nothing. With others a warning where
+    less than `factor` of their norm in the median. Info with an optimizer that may divide by the size of its
+    gradients, to which the factor is nothing: any but torch's SGD. With that one a warning where
     the steps are short and it costs time: the median over the weight matrices of norm(change) /
     norm(weight) is below `slow`, and the loss still falls at the end, by a twentieth of the progress over
     its last half. And a warning where the factor, times the root of the loss scale, is below `scaled`: then
@@ -70,7 +70,7 @@ def clip_saturation(
     clipped, middle = float(np.mean(ratio < ACTIVE)), float(np.median(ratio))
     if clipped <= share or middle >= factor:
         return
-    adaptive = second_beta(run) is not None or "optimizer.rms" in run
+    adaptive = "SGD" not in str(run.fact("optimizer", "name") or "")
     update = _update_ratio(run, int(steps[0]))
     scale = history(run, "run.loss_scale").at(int(steps[-1])) or 1.0
     unscaled = scale > 1 and middle * scale**0.5 < scaled

@@ -8,14 +8,20 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.depth import telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
+from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.overshoot import LongSteps, began_elsewhere, long_steps, sharpness, turning
 from stabdiag.analysis.signatures.loss_divergence import loss_divergence
 from stabdiag.analysis.step_size import schedule
-from stabdiag.core.finding import Evidence, Finding
+from stabdiag.analysis.updates import updates
+from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
+
+EARLY = 100
+"""Steps in which a run can be thrown away before it has begun to learn."""
 
 
 @signature(
@@ -53,20 +59,29 @@ from stabdiag.core.synthetic import run_of
     ),
 )
 def lr_divergence(
-    run: Run, *, ratio: float = 0.1, sharp: float = 1.2, against: float = 0.3
+    run: Run,
+    *,
+    ratio: float = 0.1,
+    sharp: float = 1.2,
+    against: float = 0.3,
+    thrown: float = 0.15,
+    grown: float = 3.0,
+    learned: float = 0.25,
 ) -> Iterator[Finding]:
     """What it means: each step overshoots the valley that it was to descend into. The loss leaves for good,
     or lands in a bad region from which it hardly learns.
 
-    How it is detected: the loss rises and does not come back (as loss-divergence has it), and the steps
-    that led there were too long. That is: in the 20 steps before, the median over the weight matrices of
-    norm(change of a step) / norm(weight) was above `ratio`, twice or more; or the curvature was above
-    `sharp` times what the optimizer is stable at; or gradients in a row pointed against each other, with a
-    median cosine below -`against`. It begins with the first of these steps, which is before the loss shows
-    it. Critical where the loss is lost. Calibrated on small transformers at Adam rates of 0.1 to 1 and tanh
-    networks at SGD rates of 0.5 to 4 (all found), and on 34 healthy runs, at ten times the usual rate too:
-    no alarm in 16,000 steps. The ratio alone reaches 0.12 in healthy warm-ups, so that it is asked for
-    together with harm.
+    How it is detected: the loss rises and does not come back (as loss-divergence has it), and the steps that
+    led there were too long. That is: in the 20 steps before, the median over the weight matrices of
+    norm(change of a step) / norm(weight) was above `ratio`, twice or more; or the curvature was above `sharp`
+    times what the optimizer is stable at; or gradients in a row pointed against each other, with a median
+    cosine below -`against`. It begins with the first of these steps, which is before the loss shows it.
+    Critical where the loss is lost. Or, in silence, it never gets anywhere: at three of the first 100 steps
+    or more that median was above `thrown`, after which the norms had grown `grown`-fold in the median, and
+    the loss has not come down by `learned` of where it began: a warning.
+    Calibrated on small transformers at Adam rates of 0.1 to 1 and tanh networks at SGD rates of 0.5 to 4 (all
+    found), and on CALIBRATED. Healthy warm-ups reach a ratio of 0.13 and a growth of 1.8 in 20 steps; those
+    that failed 0.25 and 3.7.
 
     Look-alikes: a catapult, an early peak from which the loss falls well below its start, is healthy. A
     corrupt batch, or gradients that grow layer by layer before the first update, came first, and are left
@@ -82,7 +97,10 @@ def lr_divergence(
     """
     if not {"update.ratio", "curvature.sharpness_ratio", "run.grad_cosine"} & set(run.series):
         raise NotEvaluable("neither updates nor curvature nor gradients in a row were recorded")
-    for rise in loss_divergence(run):
+    rises = list(loss_divergence(run))
+    if not rises:
+        yield from _thrown(run, thrown, grown, learned)
+    for rise in rises:
         onset = rise.onset_step
         if began_elsewhere(run, onset):
             return
@@ -102,6 +120,60 @@ def lr_divergence(
             facts["grad_cosine"] = cosine
         if words:
             yield _finding(run, rise, long, words, facts, ratio)
+
+
+def _thrown(run: Run, thrown: float, grown: float, learned: float) -> Iterator[Finding]:
+    """The first steps have thrown the weights somewhere from where little is learned."""
+    if "update.ratio" not in run or "weight.norm" not in run:
+        return
+    taken, curve = updates(run), loss_curve(run)
+    early = np.flatnonzero((taken.steps < EARLY) & (taken.middle > thrown))
+    if len(early) < 3 or not taken.names or curve.several or run.steps < taken.steps[early[-1]] + 50:
+        return
+    growth = _growth(run, taken.names, int(taken.steps[early[-1]]))
+    share = curve.progress / max(abs(curve.start), 1e-30)
+    if growth < grown or share > learned:
+        return
+    first, last = int(taken.steps[early[0]]), int(taken.steps[early[-1]])
+    peak = int(early[np.argmax(taken.middle[early])])
+    sites = telling(taken.names, taken.ratio[peak])
+    rate = schedule(run).at(last)
+    facts = {
+        "update_ratio": float(taken.middle[peak]),
+        "weight_growth": growth,
+        "loss_before": curve.start,
+        "loss_peak": float(np.nanmax(curve.level)),
+    }
+    yield Finding(
+        severity=Severity.warning,
+        confidence=0.85,
+        sites=sites,
+        onset_step=first,
+        peak_step=int(taken.steps[peak]),
+        last_step=max(last, int(taken.steps[peak])),
+        message=f"Within {last + 1} steps, which changed the weights by up to "
+        f"{figure(100 * facts['update_ratio'])} "
+        f"%, their norms have grown {figure(growth)}-fold; the loss has only come from "
+        f"{figure(curve.start)} to "
+        f"{figure(curve.best)}.",
+        value=facts["update_ratio"],
+        threshold=thrown,
+        evidence=(
+            Evidence("update.ratio", sites, threshold=thrown, log=True),
+            Evidence("weight.norm", sites, log=True),
+            Evidence("run.loss", ("run",)),
+        ),
+        facts=facts if rate is None else {**facts, "lr": rate},
+    )
+
+
+def _growth(run: Run, names: tuple[str, ...], step: int) -> float:
+    """The norm of the median matrix after `step`, over its first."""
+    table = run.window(0, step + EARLY).table("weight.norm")
+    columns = [i for i, name in enumerate(table.names) if name in names]
+    norms = table.values[:, columns].astype(np.float64)
+    norms = norms[np.isfinite(norms).all(axis=1)]
+    return float(np.median(norms[-1] / np.maximum(norms[0], 1e-30))) if len(norms) and columns else 1.0
 
 
 def _finding(
@@ -160,6 +232,17 @@ def _beyond_the_edge(rng: np.random.Generator) -> Run:
     loss[250:] += 0.02 * np.arange(150)
     series = {"run.loss": loss, "curvature.sharpness_ratio": np.linspace(0.4, 1.8, 8)}
     return run_of(series, sites={"curvature": ["run"]}, steps={"curvature": np.arange(8) * 50})
+
+
+@lr_divergence.fires_on
+def _thrown_in_silence(rng: np.random.Generator) -> Run:
+    norm = 4.0 * (1.0 + 5.0 * np.minimum(np.arange(300) / 10, 1.0))
+    series = {
+        "run.loss": 4.5 + 0.3 * np.exp(-np.arange(300) / 20) + 0.03 * rng.standard_normal(300),
+        "update.ratio": _ratios(rng, 0.02 + 0.4 * np.exp(-np.arange(300) / 10)),
+        "weight.norm": _ratios(rng, norm),
+    }
+    return run_of(series, sites={kind: weights(kind, 5) for kind in ("update", "weight")})
 
 
 @lr_divergence.quiet_on

@@ -35,11 +35,11 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     How it is detected: gradients of two independent batches share the signal and not the noise, so that the
     mean cosine c of gradients in a row gives noise over signal, (1 - c) / c, which is the noise scale over
     the batch size: McCandlish's B_simple / B. Over the last half of the run, at 16 places or more, it is
-    above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, and the
-    level of the loss is above what it was before by more than noise. The estimator is exact for independent
-    batches and a gradient that turns slowly; it gives 19 where c is 0.05. Calibrated on batches of 1 in
-    small transformers and classifiers, and on batches cut from 16 to 1; of 34 healthy runs it told some, at
-    the end, as info.
+    above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, with half
+    of that noise, and the level of the loss is above what it was before by more than noise. The estimator
+    is exact for independent batches and a gradient that turns slowly; it gives 19 where c is 0.05.
+    Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from 16 to 1; of 34
+    healthy runs it told some, at the end, as info.
 
     Look-alikes: shuffled targets leave nothing but noise as well (context-blind-plateau, loss-plateau).
     Cosines below zero are overshooting. With each batch seen twice in a row the cosine is no measure.
@@ -57,10 +57,12 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
         raise NotEvaluable(f"the cosine of gradients in a row is known at only {len(tail)} late steps")
     mean = float(np.mean(tail.values))
     error = float(np.std(tail.values)) / float(np.sqrt(len(tail)))
-    if mean + error > 1.0 / (1.0 + noise) or mean < -max(2 * error, 0.05) or curve.several:
-        return
     batch = _samples(run)
     cut = _cut(batch, shrunk)
+    # A cut that the loss confirms needs less noise to be told.
+    limit = 1.0 / (1.0 + noise / 2) if cut else 1.0 / (1.0 + noise)
+    if mean + error > limit or mean < -max(2 * error, 0.05) or curve.several:
+        return
     start = int(tail.steps[0]) if cut is None else cut[0]
     worse = False
     if cut is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
+from stabdiag.analysis.episodes import episodes
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import harmed, loss_curve
@@ -36,6 +38,9 @@ HEALTHY = 0.01
         "loss-spike",
         "loss-plateau",
         "vanishing-gradient",
+        "edge-of-stability",
+        "oscillating-plateau",
+        "weight-norm-drift",
     ),
     causes=(
         "learning-rate-too-high",
@@ -79,8 +84,8 @@ def update_ratio_high(
     hits = np.flatnonzero(sustained).tolist() + np.flatnonzero(middle > extreme).tolist()
     if not hits:
         return
-    start = min(hits)
-    above = np.flatnonzero(row[start:]) + start
+    start, end = _episode(run, taken.steps, row, middle, hits)
+    above = np.flatnonzero(row[start : end + 1]) + start
     peak = int(above[np.argmax(middle[above])])
     worst = np.fmax.reduce(taken.ratio[start : start + count], axis=0)
     sites = telling(taken.names, worst)
@@ -104,6 +109,17 @@ def update_ratio_high(
         evidence=(Evidence("update.ratio", sites, threshold=high, band=(1e-3, 0.03), log=True),),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _episode(
+    run: Run, steps: NDArray[np.int64], row: NDArray[np.bool_], middle: NDArray[np.float64], hits: list[int]
+) -> tuple[int, int]:
+    """The first hit and the last high position of the first episode; of a later one, where the first was no
+    more than the optimizer finding its scale."""
+    found = [e for e in episodes(row, middle) if any(e.first <= hit <= e.last for hit in hits)]
+    later = [e for e in found if steps[e.last] >= 20]
+    chosen = later[0] if later and not _loss_rises(run) else found[0]
+    return min(hit for hit in hits if chosen.first <= hit <= chosen.last), chosen.last
 
 
 def _bettered_after(run: Run, step: int) -> bool:
