@@ -71,22 +71,28 @@ def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:
     return Aftermath(height / sigma, share, regained)
 
 
-def still_falling(curve: LossCurve, step: int) -> float:
-    """By what share of the progress the loss fell over the last half of the steps before `step`; 0 where
-    that is within its noise, or below 1 %."""
-    at = int(np.searchsorted(curve.steps, step))
-    fell, half, level = _fall(curve.values[at // 2 : at])
+def followed(curve: LossCurve, step: int, reach: int, lead: int = 30) -> Aftermath | None:
+    """`after`, where the loss had not risen in the `lead` steps before: None where it moved first."""
+    led = after(curve, step - lead, lead)
+    return None if led is not None and led.bad else after(curve, step, reach)
+
+
+def still_falling(curve: LossCurve, step: int, since: int = 0) -> float:
+    """By what share of the progress the loss fell over the last half of the steps from `since` to `step`; 0
+    where that is within its noise, or below 1 %."""
+    first, at = np.searchsorted(curve.steps, [since, step])
+    fell, half, level = _fall(curve.values[(first + at) // 2 : at])
     progress = curve.start - level
     certain = fell > 3.0 * curve.noise / math.sqrt(max(half, 1)) and fell > 0.01 * progress > 0
     return fell / progress if certain else 0.0
 
 
-def stopped_falling(curve: LossCurve, step: int) -> float:
+def stopped_falling(curve: LossCurve, step: int, since: int = 0) -> float:
     """The same, where over as many steps from `step` on the loss fell by less than half of that."""
-    at = int(np.searchsorted(curve.steps, step))
-    half = at - at // 2
+    first, at = np.searchsorted(curve.steps, [since, step])
+    half = at - (first + at) // 2
     before, after_it = _fall(curve.values[at - half : at])[0], _fall(curve.values[at : at + half])[0]
-    return still_falling(curve, step) if after_it < 0.5 * before else 0.0
+    return still_falling(curve, step, since) if after_it < 0.5 * before else 0.0
 
 
 def _fall(values: Doubles) -> tuple[float, int, float]:

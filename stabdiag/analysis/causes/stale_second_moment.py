@@ -62,6 +62,19 @@ def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
             f"gradients were {figure(rms)} times the root of their second moment at step {step}, where "
             f"{figure((1 - beta) ** -0.5)} is the most there can be",
         )
+    long = [
+        peak
+        for site in run.sites("optimizer")
+        if site.name in finding.sites
+        and finding.signature == "adam-stale-second-moment"
+        and (peak := history(run, "optimizer.step", site.name).peak(onset - 1, onset + 8)) is not None
+    ]
+    if long:
+        step, update = max(long, key=lambda peak: peak[1])
+        case.speaks_for(
+            0.6 * ramp(update, 0.45, 0.9),
+            f"an update was {figure(update)} learning rates in rms at step {step}",
+        )
     norms = history(run, "run.grad_norm")
     usual, peak = norms.usual(onset - 8), norms.peak(onset - 8, onset - 1)
     if usual and peak:

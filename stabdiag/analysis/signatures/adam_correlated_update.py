@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from stabdiag.analysis.adam import moments
-from stabdiag.analysis.aftermath import aftermath
+from stabdiag.analysis.aftermath import followed
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
 from stabdiag.analysis.episodes import longest_stretch
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
-from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.robust import median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -74,6 +74,7 @@ def adam_correlated_update(
     others = median(seen["step"], axis=1)
     whole = (seen["step"] > long) & (seen["cosine"] > alike) & (seen["rms"] < right)
     whole &= ((others < rest) & warm)[:, None]
+    curve = loss_curve(run) if "run.loss" in run else None
     best = None
     for i in np.flatnonzero(whole.sum(axis=0) >= 4):
         first, length = longest_stretch(whole[:, i])
@@ -86,7 +87,7 @@ def adam_correlated_update(
     sites = telling(seen.names, np.where(share >= 0.5, share * median(seen["step"][part], axis=0), np.nan))
     columns = [seen.names.index(name) for name in sites]
     onset, last = int(seen.steps[best[0]]), int(seen.steps[best[1]])
-    rise = aftermath(run, onset, max(REACH, last - onset))
+    rise = followed(curve, onset, max(REACH, last - onset)) if curve and not curve.several else None
     bad = rise is not None and rise.bad
     update = float(np.nanmedian(seen["step"][part][:, columns]))
     facts = {
@@ -97,7 +98,7 @@ def adam_correlated_update(
         "matrices": float(np.sum(share >= 0.5)),
     }
     severity = Severity.warning if bad or (update > full and facts["cosine"] > same) else Severity.info
-    if bad and rise is not None and rise.lost and harmed(run):
+    if bad and rise is not None and rise.lost and curve and curve.harmed:
         severity = Severity.critical
     rate = schedule(run).at(onset)
     yield Finding(

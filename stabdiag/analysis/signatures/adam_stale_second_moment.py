@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stabdiag.analysis.adam import Moments, moments
-from stabdiag.analysis.aftermath import Aftermath, after
+from stabdiag.analysis.aftermath import Aftermath, followed
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
@@ -101,8 +101,7 @@ def _after(curve: LossCurve, seen: Moments, episode: Episode) -> Aftermath | Non
     first = int(seen.steps[episode.first])
     earlier = int(seen.steps[max(episode.first - 1, 0)])
     begun = max(earlier, first - 20) + 1  # it may have begun in any step since the last that was recorded
-    led = after(curve, begun - LAG, LAG)
-    return None if led is not None and led.bad else after(curve, begun, LAG + first - begun)
+    return followed(curve, begun, LAG + first - begun)
 
 
 def _finding(

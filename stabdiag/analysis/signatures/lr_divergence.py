@@ -168,12 +168,14 @@ def _thrown(run: Run, thrown: float, grown: float, learned: float) -> Iterator[F
 
 
 def _growth(run: Run, names: tuple[str, ...], step: int) -> float:
-    """The norm of the median matrix after `step`, over its first."""
-    table = run.window(0, step + EARLY).table("weight.norm")
+    """The largest norm of the median matrix up to shortly after `step`, over its first."""
+    table = run.window(0, step + 20).table("weight.norm")
     columns = [i for i, name in enumerate(table.names) if name in names]
     norms = table.values[:, columns].astype(np.float64)
     norms = norms[np.isfinite(norms).all(axis=1)]
-    return float(np.median(norms[-1] / np.maximum(norms[0], 1e-30))) if len(norms) and columns else 1.0
+    if not columns or not len(norms):
+        return 1.0
+    return float(np.max(np.median(norms / np.maximum(norms[0], 1e-30), axis=1)))
 
 
 def _finding(

@@ -36,13 +36,13 @@ def lr_starvation(
 
     How it is detected: to the end of the run, and for `budget` of it, the learning rate is below `low` of
     its peak; or a gradient scaler withheld the share `withheld` of these steps. It is a warning where that
-    cost progress: the loss was falling over the last half of the steps until then, by more than noise
-    explains and by 1 % of the progress, and over as many steps from there on it fell by less than half of
-    that; else info. And a warning where the loss made no progress, and the update ratios of the weight
-    matrices add up, over the whole run, to less than `path`. The first two need no update to be measured,
-    and none a unit of the loss. Calibrated on linear decays of a small transformer's rate over a third of
-    its steps, to 1e-1 (quiet), 1e-2 (fires: 2.96 nat for 2.35) and 1e-3 of the peak (3.01), and on
-    CALIBRATED.
+    cost progress: the loss was falling over the last half of the steps until then, or since the last
+    milestone, by more than noise explains and by 1 % of the progress, and over as many steps from there on
+    it fell by less than half of that; else info. And a warning where the loss made no progress, and the
+    update ratios of the weight matrices add up, over the whole run, to less than `path`. The first two need
+    no update to be measured, and none a unit of the loss. Calibrated on linear decays of a small
+    transformer's rate over a third of its steps, to 1e-1 (quiet), 1e-2 (fires: 2.96 nat for 2.35) and 1e-3
+    of the peak (3.01), and on CALIBRATED.
 
     Look-alikes: the tail of a cosine to zero is below 1 % for 6 % of the run, that of a linear decay for 1
     %; at a milestone the loss falls faster than before. Updates that are small for another reason are
@@ -111,7 +111,10 @@ def _by_schedule(run: Run, curve: LossCurve, low: float) -> Starved | None:
     if plan.peak <= 0 or first >= len(plan.rate) or plan.rate.steps[first] <= plan.warmup:
         return None
     start = int(plan.rate.steps[first])
-    now, lost = float(np.median(plan.rate.values[first:])), stopped_falling(curve, start)
+    # At a milestone the loss falls: whether it still did is asked of the time since.
+    lasted = np.flatnonzero(plan.rate.values[1:first] < 0.5 * plan.rate.values[: first - 1])
+    since = int(plan.rate.steps[lasted[-1] + 1]) if lasted.size else 0
+    now, lost = float(np.median(plan.rate.values[first:])), stopped_falling(curve, start, since)
     words = (
         f"The learning rate is {figure(now)} since step {start}, {figure(100 * now / plan.peak)} % of "
         "its peak"

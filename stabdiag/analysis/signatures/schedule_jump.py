@@ -56,6 +56,7 @@ class Break:
         "edge-of-stability",
         "oscillating-plateau",
         "adam-stale-second-moment",
+        "adam-correlated-update",
         "weight-norm-drift",
         "update-ratio-high",
         "update-ratio-low",
@@ -103,15 +104,16 @@ def schedule_jump(
         raise NotEvaluable("the learning rate of fewer than 20 steps was recorded")
     for rates in groups:
         ups = _ups(rates, jump, territory)
-        found = (
-            _negative(rates)
-            or _zero(rates, zero)
-            or _up(run, rates, ups)
-            or _down(run, rates, fall)
-            or _ahead(run, rates)
+        tried = (
+            _negative(rates),
+            _zero(rates, zero),
+            _ahead(run, rates),
+            _up(run, rates, ups),
+            _down(run, rates, fall),
         )
-        if found is not None:
-            yield _finding(run, found, jump, len(ups))
+        found = [entry for entry in tried if entry is not None]
+        if found:
+            yield _finding(run, max(found, key=lambda entry: entry.severity), jump, len(ups))
             return
 
 
@@ -149,7 +151,8 @@ def _ups(rates: Rates, jump: float, territory: float) -> list[int]:
     before, after = rates.values[:-1], rates.values[1:]
     peak = np.maximum.accumulate(before)
     one = (np.diff(rates.steps) == 1) & (rates.steps[:-1] >= STEEP) & (before > 0)
-    reset = (before < peak / jump) & (after > jump * before)
+    # Near the trough of a cosine a trifle is a multiple of the rate.
+    reset = (before < peak / jump) & (after > jump * before) & (after > 0.05 * peak)
     beyond = (after > territory * peak) & (after > jump * before)
     return [int(i) + 1 for i in np.flatnonzero(one & (reset | beyond))]
 

@@ -84,7 +84,7 @@ def weight_norm_drift(
     norms = forward_filled(np.where(np.isfinite(norms) & (norms > 0), norms, np.nan))
     names = tuple(table.sites[i].name for i in chosen)
     bad = harmed(run)
-    drift = _growing(run, steps, norms, growth) or _shrinking(steps, norms, shrunk, most)
+    drift = (_shrinking(steps, norms, shrunk, most) if bad else None) or _growing(run, steps, norms, growth)
     if drift is None:
         return
     sites = telling(names, drift.change if drift.grows else -drift.change)
@@ -94,8 +94,6 @@ def weight_norm_drift(
     left = _ratio_left(run, sites, int(steps[drift.at]))
     swollen = _swollen(run, int(steps[drift.at]))
     consequence = left < starved or (swollen > 2.0 and bad) if drift.grows else bad
-    if not drift.grows and not consequence:
-        return
     yield _finding(
         run, drift, sites, (steps, norms[:, [names.index(s) for s in sites]]), consequence, left, bad
     )
