@@ -31,17 +31,28 @@ class Moments:
         return self.values[statistic]
 
 
-def moments(run: Run, *statistics: str, settled: bool = True) -> Moments:
-    """Of the weight matrices: vectors hold few coordinates, and most of what is unusual in healthy runs.
+def matrices(run: Run, statistic: str) -> list[int]:
+    """Which sites of `optimizer.<statistic>` are trained weight matrices: vectors hold few coordinates, and
+    most of what is unusual in healthy runs. Raises MissingSeries."""
+    sites = run.table(f"optimizer.{statistic}").sites
+    return [i for i, site in enumerate(sites) if len(site.shape) != 1 and site.trainable]
 
-    `settled` leaves out the steps in which the state was young, at the start and wherever it was lost.
+
+def moments(run: Run, *statistics: str, above: tuple[str, float, int] | None = None) -> Moments:
+    """Of the weight matrices, in steps in which the state was not young: at the start, or after it was lost.
     Raises MissingSeries.
+
+    `above`, as (statistic, bound, times), leaves only those matrices where it is above the bound at as many
+    steps: of a large model most are never looked at.
     """
     tables = {name: run.table(f"optimizer.{name}") for name in statistics}
-    first = next(iter(tables.values()))
-    chosen = [i for i, site in enumerate(first.sites) if len(site.shape) != 1 and site.trainable]
-    kept = ages_at(run, first.steps) > UNSETTLED if settled else np.ones(len(first.steps), dtype=bool)
-    values = {name: _finite(table.values[kept][:, chosen]) for name, table in tables.items()}
+    first, chosen = next(iter(tables.values())), matrices(run, statistics[0])
+    if above is not None:
+        name, bound, times = above
+        often = np.count_nonzero(run.table(f"optimizer.{name}").values > bound, axis=0) >= times
+        chosen = [i for i in chosen if often[i]]
+    kept = ages_at(run, first.steps) > UNSETTLED
+    values = {name: _finite(table.values[:, chosen][kept]) for name, table in tables.items()}
     return Moments(first.steps[kept], tuple(first.sites[i] for i in chosen), values)
 
 

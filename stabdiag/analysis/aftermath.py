@@ -43,13 +43,19 @@ class Aftermath:
 def aftermath(run: Run, step: int, reach: int = 20) -> Aftermath | None:
     """Of the `reach` steps from `step` on, against those before; None where the loss is not known well
     enough, or is that of opposed players."""
+    curve = known_curve(run)
+    return after(curve, step, reach) if curve is not None else None
+
+
+def known_curve(run: Run) -> LossCurve | None:
+    """The loss; None where it was not recorded, at too few steps, or is that of opposed players."""
     if "run.loss" not in run:
         return None
     try:
         curve = loss_curve(run, least=16)
     except NotEvaluable:
         return None
-    return None if curve.several else after(curve, step, reach)
+    return None if curve.several else curve
 
 
 def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stabdiag.analysis.adam import moments
-from stabdiag.analysis.aftermath import followed
+from stabdiag.analysis.adam import matrices, moments
+from stabdiag.analysis.aftermath import followed, known_curve
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
 from stabdiag.analysis.episodes import longest_stretch
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
-from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.robust import median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
+
+LEAST = 4
+"""Records that make a stretch."""
 
 REACH = 60
 """Steps within which the loss shows what such updates did."""
@@ -67,18 +69,20 @@ def adam_correlated_update(
 
     Facts: update_rms, cosine, rms, rest (update of the median matrix), matrices, lr.
     """
-    seen = moments(run, "step", "cosine", "rms")
+    seen = moments(run, "step", "cosine", "rms", above=("step", long, LEAST))
     warm = seen.steps > schedule(run).warmup
-    if warm.sum() < 4 or len(seen.sites) < 2:
+    if warm.sum() < LEAST or len(matrices(run, "step")) < 2:
         raise NotEvaluable("too few steps with a settled state of Adam, or too few matrices, were recorded")
-    others = median(seen["step"], axis=1)
+    if not seen.sites:
+        return
+    others = median(moments(run, "step")["step"], axis=1)
     whole = (seen["step"] > long) & (seen["cosine"] > alike) & (seen["rms"] < right)
     whole &= ((others < rest) & warm)[:, None]
-    curve = loss_curve(run) if "run.loss" in run else None
+    curve = known_curve(run)
     best = None
-    for i in np.flatnonzero(whole.sum(axis=0) >= 4):
+    for i in np.flatnonzero(whole.sum(axis=0) >= LEAST):
         first, length = longest_stretch(whole[:, i])
-        if length >= 4 and seen.steps[first + length - 1] - seen.steps[first] >= lasting:
+        if length >= LEAST and seen.steps[first + length - 1] - seen.steps[first] >= lasting:
             best = min(best, (first, first + length - 1)) if best else (first, first + length - 1)
     if best is None:
         return
@@ -87,7 +91,7 @@ def adam_correlated_update(
     sites = telling(seen.names, np.where(share >= 0.5, share * median(seen["step"][part], axis=0), np.nan))
     columns = [seen.names.index(name) for name in sites]
     onset, last = int(seen.steps[best[0]]), int(seen.steps[best[1]])
-    rise = followed(curve, onset, max(REACH, last - onset)) if curve and not curve.several else None
+    rise = followed(curve, onset, max(REACH, last - onset)) if curve is not None else None
     bad = rise is not None and rise.bad
     update = float(np.nanmedian(seen["step"][part][:, columns]))
     facts = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from stabdiag.analysis.adam import epsilon, moments
+from stabdiag.analysis.adam import epsilon, matrices, moments
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
@@ -21,6 +21,9 @@ from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
+
+LEAST = 5
+"""Records that make a stretch."""
 
 HEALTHY = 0.229
 """Update of Adam in learning rates, in rms, for gradients that are noise: sqrt((1 - β1) / (1 + β1))."""
@@ -59,9 +62,13 @@ def adam_eps_dominated(
 
     Facts: eps_share, update_rms, epsilon, grad_rms, matrices (share of elements).
     """
-    seen = moments(run, "eps_share", "step")
-    if len(seen.steps) < 5 or not seen.sites:
+    seen = moments(run, "eps_share", "step", above=("eps_share", share, LEAST))
+    table = run.table("optimizer.step")
+    whole = sum(max(table.sites[i].size, 1) for i in matrices(run, "step"))
+    if len(seen.steps) < LEAST or not whole:
         raise NotEvaluable("too few steps with a settled state of Adam were recorded")
+    if not seen.sites:
+        return
     sizes = np.array([max(site.size, 1) for site in seen.sites], dtype=np.float64)
     silent = _silent(run, seen.steps, seen.sites)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -72,7 +79,7 @@ def adam_eps_dominated(
             & (moving < short)
             & (seen["step"] > 0)
         )
-    weight = (dominated * sizes).sum(axis=1) / sizes.sum()
+    weight = (dominated * sizes).sum(axis=1) / whole
     severity, (first, length) = Severity.warning, _stretch(seen.steps, weight > most)
     if not length:
         severity, (first, length) = Severity.info, _stretch(seen.steps, weight > 0)
@@ -117,7 +124,7 @@ def adam_eps_dominated(
 def _stretch(steps: NDArray[np.int64], flagged: NDArray[np.bool_]) -> tuple[int, int]:
     """The longest stretch of five records and 20 steps or more, as position and length; length 0 if none."""
     first, length = longest_stretch(flagged)
-    lasts = length >= 5 and steps[first + length - 1] - steps[first] >= 20
+    lasts = length >= LEAST and steps[first + length - 1] - steps[first] >= 20
     return (first, length) if lasts else (0, 0)
 
 

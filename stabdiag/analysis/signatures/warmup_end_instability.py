@@ -74,7 +74,7 @@ def warmup_end_instability(
         raise NotEvaluable("the learning rate of too few steps was recorded")
     if plan.warmup < warmup or not _smooth(plan):
         return
-    for rise in _rises(run):
+    for rise in _rises(run, int(late * plan.warmup)):
         onset, rate = rise.onset_step, plan.at(rise.onset_step)
         timely = early * plan.warmup <= onset <= late * plan.warmup
         if not timely or rate is None or rate < 0.5 * plan.peak or began_elsewhere(run, onset):
@@ -101,10 +101,11 @@ def _smooth(plan: Schedule) -> bool:
     return plan.rate.values[0] < 0.5 * plan.peak and plan.jump(0, plan.warmup + 1) is None
 
 
-def _rises(run: Run) -> Iterator[Finding]:
+def _rises(run: Run, end: int) -> Iterator[Finding]:
     yield from loss_divergence(run)
     try:
-        yield from (spike for spike in loss_spike(run) if spike.facts["steps_raised"] >= 3)
+        early = loss_spike(run.window(0, end + 100))
+        yield from (spike for spike in early if spike.facts["steps_raised"] >= 3)
     except NotEvaluable:
         return
 
