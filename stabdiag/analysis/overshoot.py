@@ -61,7 +61,7 @@ def turning(run: Run, onset: int, reach: int = 10) -> float | None:
 def began_elsewhere(run: Run, onset: int) -> bool:
     """Whether a batch of unusual values, or gradients that already grew layer by layer before the first
     update, came before the steps were long."""
-    batch = outlier(run, onset)
+    batches = (outlier(run, step) for step in range(max(onset - 10, 0), onset + 1))
     slope = gradient_slope(run, 0, reach=1)
     steep = slope is not None and slope.straightness > 0.5 and abs(slope.per_layer) > 0.3
-    return steep or (batch is not None and batch.multiple > 5)
+    return steep or any(batch is not None and batch.multiple > 5 for batch in batches)
