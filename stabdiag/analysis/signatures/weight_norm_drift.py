@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stabdiag.analysis.aftermath import known_curve
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import evenly, telling
@@ -84,7 +85,10 @@ def weight_norm_drift(
     norms = forward_filled(np.where(np.isfinite(norms) & (norms > 0), norms, np.nan))
     names = tuple(table.sites[i].name for i in chosen)
     bad = harmed(run)
-    drift = (_shrinking(steps, norms, shrunk, most) if bad else None) or _growing(run, steps, norms, growth)
+    drift = _shrinking(steps, norms, shrunk, most)
+    if drift is not None and not bad and not _stuck(run, int(steps[drift.at])):
+        drift = None
+    drift = drift or _growing(run, steps, norms, growth)
     if drift is None:
         return
     sites = telling(names, drift.change if drift.grows else -drift.change)
@@ -93,7 +97,7 @@ def weight_norm_drift(
     )
     left = _ratio_left(run, sites, int(steps[drift.at]))
     swollen = _swollen(run, int(steps[drift.at]))
-    consequence = left < starved or (swollen > 2.0 and bad) if drift.grows else bad
+    consequence = left < starved or (swollen > 2.0 and bad) if drift.grows else True
     yield _finding(
         run, drift, sites, (steps, norms[:, [names.index(s) for s in sites]]), consequence, left, bad
     )
@@ -126,6 +130,15 @@ def _shrinking(steps: NDArray[np.int64], norms: Doubles, shrunk: float, most: fl
     if np.mean(low[-1]) <= most:
         return None
     return Drift(change[-1], int(np.argmax(low.mean(axis=1) > most)), False)
+
+
+def _stuck(run: Run, step: int) -> bool:
+    """Whether `step` is in the first quarter, and less than a tenth of the progress was made after it."""
+    curve = known_curve(run)
+    if curve is None or step > run.steps / 4:
+        return False
+    late = curve.level[np.searchsorted(curve.steps, step + curve.window) :]
+    return bool(len(late)) and float(late[0] - np.nanmin(late)) < 0.1 * max(curve.progress, curve.margin)
 
 
 def _ratio_left(run: Run, sites: tuple[str, ...], step: int) -> float:
