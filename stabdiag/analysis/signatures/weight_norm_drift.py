@@ -78,7 +78,7 @@ def weight_norm_drift(
     """
     table = run.table("weight.norm")
     chosen = [i for i, site in enumerate(table.sites) if len(site.shape) != 1 and site.trainable]
-    if not chosen or len(table.steps) < 20 or run.steps < 100:
+    if not chosen or len(table.steps) < 8 or run.steps < 100:
         raise NotEvaluable("the norms of weight matrices were recorded at too few steps")
     rows = evenly(len(table.steps))
     steps, norms = table.steps[rows], table.values[rows][:, chosen].astype(np.float64)
@@ -86,7 +86,8 @@ def weight_norm_drift(
     names = tuple(table.sites[i].name for i in chosen)
     bad = harmed(run)
     drift = _shrinking(steps, norms, shrunk, most)
-    if drift is not None and not bad and not _stuck(run, int(steps[drift.at])):
+    # It may have shrunk in any step since it was last seen.
+    if drift is not None and not bad and not _stuck(run, int(steps[max(drift.at - 1, 0)])):
         drift = None
     drift = drift or _growing(run, steps, norms, growth)
     if drift is None:
@@ -126,10 +127,12 @@ def _shrinking(steps: NDArray[np.int64], norms: Doubles, shrunk: float, most: fl
     first = np.argmax(np.isfinite(norms), axis=0)
     begun = norms[first, np.arange(norms.shape[1])]
     change = np.log(norms / begun)
-    low = change < np.log(shrunk)
-    if np.mean(low[-1]) <= most:
+    low = (change < np.log(shrunk)).mean(axis=1) > most
+    at = int(np.argmax(low))
+    # Adam may throw weights of nothing back up at the end.
+    if not low[at:].mean() >= 0.5 or not low.any():
         return None
-    return Drift(change[-1], int(np.argmax(low.mean(axis=1) > most)), False)
+    return Drift(np.median(change[at:], axis=0), at, False)
 
 
 def _stuck(run: Run, step: int) -> bool:
