@@ -26,20 +26,21 @@ class LongSteps:
     sites: tuple[str, ...]
 
 
-def long_steps(run: Run, onset: int, level: float, reach: int = 20) -> LongSteps | None:
-    """Those that lead up to `onset`, from `reach` steps before it on. One alone does not count, nor does the
-    very first, in which Adam's update is the learning rate itself."""
+def long_steps(run: Run, onset: int, level: float, reach: int = 20, ahead: int = 2) -> LongSteps | None:
+    """Those around `onset`, from `reach` steps before it to `ahead` after. One alone does not count, nor does
+    the very first, in which Adam's update is the learning rate itself."""
     if "update.ratio" not in run:
         return None
     taken = updates(run)
     above = np.nan_to_num(taken.middle, nan=0.0, posinf=np.inf) > level
-    near = np.flatnonzero(above & (taken.steps >= max(onset - reach, 1)) & (taken.steps <= onset + 2))
+    around = (taken.steps >= max(onset - reach, 1)) & (taken.steps <= onset + ahead)
+    near = np.flatnonzero(above & around)
     if not near.size:
         return None
     last = int(near[-1])
     short = np.flatnonzero(~above[:last])
     first = int(short[-1]) + 1 if short.size else 0
-    if last == first and int(np.sum((taken.steps >= onset - reach) & (taken.steps <= onset + 2))) > 2:
+    if last == first and np.count_nonzero(around) > 2:
         return None
     first = max(first, int(np.searchsorted(taken.steps, onset - 10 * reach)))
     peak = first + int(np.argmax(taken.middle[first : last + 1]))

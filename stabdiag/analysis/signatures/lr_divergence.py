@@ -71,17 +71,17 @@ def lr_divergence(
     """What it means: each step overshoots the valley that it was to descend into. The loss leaves for good,
     or lands in a bad region from which it hardly learns.
 
-    How it is detected: the loss rises and does not come back (as loss-divergence has it), and the steps that
-    led there were too long. That is: in the 20 steps before, the median over the weight matrices of
-    norm(change of a step) / norm(weight) was above `ratio`, twice or more; or the curvature was above `sharp`
-    times what the optimizer is stable at; or gradients in a row pointed against each other, with a median
-    cosine below -`against`. It begins with the first of these steps, which is before the loss shows it.
-    Critical where the loss is lost. Or, in silence, it never gets anywhere: at three of the first 100 steps
-    or more that median was above `thrown`, after which the norms had grown `grown`-fold in the median, and
-    the loss has not come down by `learned` of where it began: a warning.
-    Calibrated on small transformers at Adam rates of 0.1 to 1 and tanh networks at SGD rates of 0.5 to 4 (all
-    found), and on CALIBRATED. Healthy warm-ups reach a ratio of 0.13 and a growth of 1.8 in 20 steps; those
-    that failed 0.25 and 3.7.
+    How it is detected: the loss rises and does not come back (as loss-divergence has it), and the steps
+    that led there were too long. That is: the median over the weight matrices of norm(change of a step) /
+    norm(weight) was above `ratio`, twice or more, in the 20 steps before it or the ten after, or above half
+    of that in the 50 before; or the curvature was above `sharp` times what the optimizer is stable at; or
+    gradients in a row pointed against each other, with a median cosine below -`against`. It begins with the
+    first of these steps, which is before the loss shows it. Critical where the loss is lost. Or, in
+    silence, it never gets anywhere: at three of the first 100 steps or more that median was above `thrown`,
+    after which the norms had grown `grown`-fold in the median, and the loss has not come down by `learned`
+    of where it began: a warning. Calibrated on small transformers at Adam rates of 0.1 to 1 and tanh
+    networks at SGD rates of 0.5 to 4 (all found), and on CALIBRATED. Healthy warm-ups reach a ratio of 0.13
+    and a growth of 1.8 in 20 steps; those that failed 0.25 and 3.7.
 
     Look-alikes: a catapult, an early peak from which the loss falls well below its start, is healthy. A
     corrupt batch, or gradients that grow layer by layer before the first update, came first, and are left
@@ -104,7 +104,7 @@ def lr_divergence(
         onset = rise.onset_step
         if began_elsewhere(run, onset):
             return
-        long = long_steps(run, onset, ratio)
+        long = long_steps(run, onset, ratio, ahead=10) or long_steps(run, onset, ratio / 2, reach=50)
         curved, cosine = sharpness(run, onset), turning(run, onset)
         words, facts = [], {}
         if long is not None:
