@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cosine_similarity
+
+from stabdiag.capture.probes.gradient_cosine import GradientCosineProbe
+from stabdiag.core.tier import Tier
 
 
 def fit(watch, make, steps=6, sizes=(6, 9), **options):
@@ -58,3 +63,19 @@ def test_a_parameter_without_a_gradient_in_one_of_the_two_steps_is_left_out(watc
             optimizer.step()
     healthy(recording.run)
     assert np.isfinite(measured(recording)[1:]).all()
+
+
+def test_steps_with_one_between_that_was_not_seen_are_not_in_a_row():
+    weight = torch.ones(3, requires_grad=True)
+    weight.grad = torch.ones(3)
+    for between, known in ((Tier.FAST, True), (Tier.NONE, False)):
+        probe = GradientCosineProbe(SimpleNamespace(parameters=[weight]))
+        probe.arm(Tier.STANDARD)
+        probe.on_step_end(None, [0])
+        probe.arm(between)
+        if between >= probe.tier:
+            probe.on_step_end(None, [0])
+            assert (probe.harvest() is not None) is known
+        probe.arm(Tier.FAST)
+        probe.on_step_end(None, [0])
+        assert probe.harvest() is None

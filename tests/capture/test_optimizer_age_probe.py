@@ -72,9 +72,10 @@ def test_an_optimizer_without_a_state_has_no_age(watch):
     assert np.isnan(ages(recording)).all()
 
 
-def test_a_second_optimizer_of_other_parameters_says_nothing(watch, healthy):
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_second_optimizer_of_other_parameters_says_nothing(watch, healthy, make):
     first, second = nn.Linear(3, 3), nn.Linear(3, 2)
-    one, two = torch.optim.Adam(first.parameters()), torch.optim.Adam(second.parameters())
+    one, two = make(first.parameters()), make(second.parameters())
     with watch([first, second], [one, two]) as recording:
         for step in range(6):
             if step == 3:

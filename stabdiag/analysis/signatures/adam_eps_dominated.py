@@ -74,11 +74,7 @@ def adam_eps_dominated(
     with np.errstate(invalid="ignore", divide="ignore"):
         # Rows without a gradient stand still; those that have one keep their usual step.
         moving = seen["step"] / np.sqrt(np.maximum(1.0 - silent, 1e-6))
-        dominated = (
-            (seen["eps_share"] > np.maximum(share, 0.5 + 0.5 * silent))
-            & (moving < short)
-            & (seen["step"] > 0)
-        )
+        dominated = (seen["eps_share"] > share) & (moving < short) & (seen["step"] > 0)
     weight = (dominated * sizes).sum(axis=1) / whole
     severity, (first, length) = Severity.warning, _stretch(seen.steps, weight > most)
     if not length:

@@ -136,11 +136,16 @@ def _finding(
 
 
 def _run(
-    rng: np.random.Generator, factor: float, rise: float, whole: bool = False, usual: float = 0.3
+    rng: np.random.Generator,
+    factor: float,
+    rise: float,
+    whole: bool = False,
+    usual: float = 0.3,
+    noise: float = 0.15,
 ) -> Run:
     sites = [Site("grad", "tokens.weight", "Embedding", (128, 48), order=0)]
     sites += [Site("grad", f"layers.{i}.weight", "Linear", (48, 48), order=i + 1) for i in range(4)]
-    norms = np.r_[usual, np.full(4, 0.5)] * np.exp(0.15 * rng.standard_normal((400, 5)))
+    norms = np.r_[usual, np.full(4, 0.5)] * np.exp(noise * rng.standard_normal((400, 5)))
     norms[250:253, slice(None) if whole else 0] *= factor
     loss = 2.0 + 2.8 * np.exp(-np.arange(400) / 60) + 0.05 * rng.standard_normal(400)
     loss[251:265] += rise
@@ -164,4 +169,4 @@ def _all_gradients_grow(rng: np.random.Generator) -> Run:
 
 @embedding_gradient_spike.quiet_on
 def _tied_to_the_head(rng: np.random.Generator) -> Run:
-    return _run(rng, factor=1.6, rise=1.5, usual=1.4)
+    return _run(rng, factor=1.7, rise=1.5, usual=1.4, noise=0.03)

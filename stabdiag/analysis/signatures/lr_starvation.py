@@ -214,5 +214,13 @@ def _milestone_at_which_the_loss_falls(rng: np.random.Generator) -> Run:
 
 
 @lr_starvation.quiet_on
+def _milestone_after_the_one_that_paid(rng: np.random.Generator) -> Run:
+    steps = np.arange(600)
+    loss = 1.0 + 2.0 * np.exp(-steps / 40) - np.where(steps < 300, 0.0, 0.5)
+    rate = np.select([steps < 300, steps < 450], [0.1, 0.01], 0.001)
+    return run_of({"run.lr": rate, "run.loss": loss + 0.03 * rng.standard_normal(600)})
+
+
+@lr_starvation.quiet_on
 def _warms_up_still(rng: np.random.Generator) -> Run:
     return _run(rng, 1e-2 * (np.arange(200) + 1) / 10_000)

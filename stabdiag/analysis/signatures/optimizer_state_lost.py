@@ -62,10 +62,8 @@ def optimizer_state_lost(
 
     Facts: age_before, losses, interval (median steps between), loss_z, lr.
     """
-    age, skipped = history(run, "run.optimizer_age"), history(run, "run.skipped")
-    withheld = skipped.steps[skipped.values > 0]
-    known = np.isfinite(age.values) & ~np.isin(age.steps, withheld)
-    steps, ages = age.steps[known], age.values[known]
+    age = history(run, "run.optimizer_age").finite()
+    steps, ages = age.steps, age.values
     if len(steps) < 2:
         raise NotEvaluable("the optimizer has no state, or its age was recorded at fewer than two steps")
     again = np.flatnonzero((np.diff(ages) <= 0) & (ages[1:] <= np.diff(steps))) + 1
