@@ -54,7 +54,7 @@ def embedding_gradient_spike(
     all gradients, `odds` times its usual odds. It is a warning where the loss then rises, for three steps
     or more, by 4 robust deviations and a twentieth of the progress, critical where the run ends worse for
     it, else info. In healthy small transformers the share is 0.04 to 0.30, and 0.47 at most. The deviation
-    alone is passed 6.6 times in 1,000 healthy steps, the three together with the loss in none of 16,000.
+    alone is passed 6.6 times in 1,000 healthy steps, the three together with the loss in none of 8,000.
 
     Look-alikes: a tied embedding has half of the gradient always, which the odds allow for. One hard batch,
     after which the loss is as before, is info here. Positional tables are embeddings, too.

@@ -38,7 +38,7 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, with half
     of that noise, and the level of the loss is above what it was before by more than noise. The estimator
     is exact for independent batches and a gradient that turns slowly; it gives 19 where c is 0.05.
-    Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from 16 to 1; of 34
+    Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from 16 to 1; of 60
     healthy runs it told some, at the end, as info.
 
     Look-alikes: shuffled targets leave nothing but noise as well (context-blind-plateau, loss-plateau).
