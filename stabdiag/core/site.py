@@ -9,6 +9,7 @@ from typing import Any
 KINDS = (
     "run",
     "batch",
+    "evaluation",
     "output",
     "output_grad",
     "weight",
@@ -17,6 +18,7 @@ KINDS = (
     "optimizer",
     "attention",
     "logits",
+    "targets",
     "router",
     "distribution",
     "distribution_grad",

@@ -11,7 +11,10 @@ from stabdiag.core.run import Floats, KindData
 from stabdiag.core.site import Site
 from stabdiag.store.align import Rows
 
-OWN = ("step_time", "loss", "grad_norm", "memory", "nonfinite")
+OWN = (
+    "step_time", "data_time", "forward_time", "backward_time", "optimizer_time",
+    "loss", "grad_norm", "memory", "nonfinite",
+)  # fmt: skip
 CAUSAL = ("batch", "output", "logits", "loss", "output_grad", "grad", "update", "weight")
 """The order in which a non-finite value passes through a step."""
 
@@ -47,6 +50,7 @@ def side_by_side(runs: Mapping[int, KindData]) -> KindData:
     """Kind `rank`: a site a process, of what each wrote into its own row of kind `run`.
 
     step_time, memory  seconds and MiB
+    <phase>_time       seconds: data, forward, backward, optimizer
     loss               of the process's own part of the batch
     grad_norm          of the parts of the gradients that the process holds
     nonfinite          non-finite losses
