@@ -9,6 +9,7 @@ import numpy as np
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import several_optimizers
 from stabdiag.analysis.robust import spread, trailing_median
 from stabdiag.analysis.step_size import schedule
@@ -24,7 +25,7 @@ LEAST = 60
 @signature(
     "context-blind-plateau",
     title="The loss is that of an answer which ignores the input",
-    needs=("targets.loss", "targets.constant"),
+    needs=("run.loss", "targets.loss", "targets.constant"),
     explains=("loss-plateau", "update-ratio-low"),
     causes=(
         "wrong-targets",
@@ -64,9 +65,8 @@ def context_blind_plateau(
     Facts: loss, constant, gap (share of the constant), seen (targets), agreement where known.
     """
     table = run.table("targets.loss")
-    losses = table.first().astype(np.float64) if table.sites else np.empty(0)
-    kept = np.isfinite(losses)
-    steps, losses = table.steps[kept], losses[kept]
+    curve = _comparable(run)
+    steps, losses = curve.steps, curve.values
     constants = run.table("targets.constant").first() if table.sites else np.empty(0)
     known = constants[np.isfinite(constants)]
     if len(losses) < 2 * LEAST or not len(known):
@@ -110,6 +110,17 @@ def context_blind_plateau(
         ),
         facts=facts,
     )
+
+
+def _comparable(run: Run) -> History:
+    """The loss in the unit of the constant answer: that of the whole run, which is known at every step,
+    where it is the same number as that of torch's function, else that of the function."""
+    own, whole = history(run, "targets.loss").finite(), history(run, "run.loss").finite()
+    both = np.isin(own.steps, whole.steps)
+    apart = np.abs(own.values[both] - whole.values[np.isin(whole.steps, own.steps)])
+    if len(apart) and float(np.median(apart)) < 0.01 * float(np.median(np.abs(own.values))):
+        return whole
+    return own
 
 
 def _last(run: Run, series: str) -> float | None:

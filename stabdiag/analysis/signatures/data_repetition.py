@@ -39,8 +39,16 @@ class _Repeats:
         return max(float((self.lag > 0).mean()) - 0.5 * (count - 1) * CHANCE, 0.0)
 
     @property
+    def dense(self) -> bool:
+        """Whether nearly all steps were recorded, so that lags are those of training."""
+        return len(self.steps) > 0.8 * (int(self.steps[-1] - self.steps[0]) + 1)
+
+    @property
     def early(self) -> float:
-        """Share of the records that come again long before all batches have been seen."""
+        """Share of the records that come again long before all batches have been seen; 0 where steps are
+        missing."""
+        if not self.dense:
+            return 0.0
         return float(((self.lag > 0) & (self.lag <= self.distinct // 2)).mean())
 
 
@@ -79,10 +87,11 @@ def data_repetition(
     Facts: repeated (share), distinct, passes, early (share), lag (the commonest, in steps), first_repeat.
     """
     found = _repeats(run)
-    if found.share <= share:
-        return
     again = np.flatnonzero(found.lag > 0)
-    passed = len(found.lag) / found.distinct
+    if found.share <= share or len(again) < 3:
+        return
+    # Where most of the recorded steps repeat one, the recorded batches are about all that there are.
+    passed = (run.steps if found.share > 0.5 else len(found.lag)) / found.distinct
     lags = found.steps[again] - found.steps[again - found.lag[again]]
     lag = int(np.median(lags))
     unfair = found.distinct >= 4 and found.early > within
@@ -123,8 +132,8 @@ def _repeats(run: Run) -> _Repeats:
     known = ~np.isnan(table.values).all(axis=1) if table.values.size else np.zeros(len(table.steps), bool)
     # Inputs that were absent count as equal to themselves.
     rows = np.nan_to_num(table.values[known].astype(np.float64), nan=-1.0, posinf=-1.0, neginf=-1.0)
-    if len(rows) < 20:
-        raise NotEvaluable(f"the batches of only {len(rows)} steps are known, 20 are needed")
+    if len(rows) < 12:
+        raise NotEvaluable(f"the batches of only {len(rows)} steps are known, 12 are needed")
     _, which, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     which = which.reshape(-1)
     order = np.argsort(which, kind="stable")
@@ -152,7 +161,7 @@ def _harm(run: Run, found: _Repeats, passed: float, passes: float, worse: float)
 
 
 def _by_heart(run: Run, found: _Repeats, curve: LossCurve) -> str:
-    counts = next(
+    counts: np.ndarray = next(
         (run.table(s).first() for s in ("run.tokens", "run.samples") if s in run and _any(run, s)), []
     )
     parameters = run.fact("model", "trainable")

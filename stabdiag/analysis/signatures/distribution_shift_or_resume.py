@@ -157,7 +157,8 @@ def _finding(
 ) -> Finding:
     onset = jump.step if jump is not None else moved.shift.step if moved is not None else 0
     together = moved is not None and abs(moved.shift.step - onset) <= 2
-    rise, facts, told = _leap(run, onset), {}, []
+    rise, told = _leap(run, onset), []
+    facts: dict[str, float] = {}
     lasts = False
     if jump is not None:
         end = float(np.median(loss.values[-SPAN:]))

@@ -71,8 +71,8 @@ def _swallowed(run: Run, threshold: float, steady: float) -> Iterator[Finding]:
     rates = schedule(run)
     if rates.peak > 0:
         at = np.array([rates.at(int(step)) or 0.0 for step in table.steps])
-        table = _rows(table, at >= steady * rates.peak)
-    if not chosen or len(table.steps) < 3:
+        table = _rows(table, (at >= steady * rates.peak) & (table.steps > 0))
+    if not chosen or not len(table.steps):
         return
     shares = table.values[:, chosen].astype(np.float64)
     if "grad.dead" in run:

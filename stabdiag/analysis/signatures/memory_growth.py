@@ -10,6 +10,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
+from stabdiag.analysis.robust import Doubles
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
@@ -34,7 +35,7 @@ def memory_growth(
 
     How it is detected: after the first `settled` of the run, in which allocators and caches fill, the
     lowest memory of each of eight parts of it is above that of the part before, and the growth over them is
-    more than `least` MiB and more than `share` of what there was. At least 64 records. The lowest of a part
+    more than `least` MiB and more than `share` of what there was. At least 32 records. The lowest of a part
     leaves out what an evaluation or a checkpoint needs for a moment.
 
     Calibrated on leaks of 0.05 to 1 MiB a step in MLPs; the largest growth in 32 healthy runs of 400 steps
@@ -53,15 +54,16 @@ def memory_growth(
     for series in SERIES:
         memory = history(run, series).finite()
         kept = memory.within(int(settled * run.steps), run.steps)
+        early = memory.within(min(5, run.steps // 20), max(run.steps // 20, 10))
         usable = max(usable, len(kept))
-        if len(kept) >= 8 * BLOCKS and (found := _grown(kept, share, least, series, accelerated)):
+        if len(kept) >= 4 * BLOCKS and (found := _grown(kept, share, least, series, accelerated, early.values)):
             yield found
             return
-    if usable < 8 * BLOCKS:
-        raise NotEvaluable(f"the memory of only {usable} later steps was recorded, {8 * BLOCKS} are needed")
+    if usable < 4 * BLOCKS:
+        raise NotEvaluable(f"the memory of only {usable} later steps was recorded, {4 * BLOCKS} are needed")
 
 
-def _grown(memory: History, share: float, least: float, series: str, accelerated: bool) -> Finding | None:
+def _grown(memory: History, share: float, least: float, series: str, accelerated: bool, first: Doubles) -> Finding | None:
     parts = [float(part.min()) for part in np.array_split(memory.values, BLOCKS)]
     steps = int(memory.steps[-1] - memory.steps[0])
     grown = parts[-1] - parts[0]
@@ -69,12 +71,14 @@ def _grown(memory: History, share: float, least: float, series: str, accelerated
     if not steady or grown < least or grown < share * parts[0]:
         return None
     rate = grown / max(steps * (1 - 1 / BLOCKS), 1)
+    start = float(np.median(first)) if len(first) else parts[0]
+    onset = int(np.clip(memory.steps[-1] - (float(memory.values[-1]) - start) / rate, 0, memory.steps[0]))
     where = "the accelerator" if accelerated and series == "run.memory" else "the process"
     return Finding(
         severity=Severity.warning,
         confidence=0.9,
         sites=("run",),
-        onset_step=int(memory.steps[0]),
+        onset_step=onset,
         peak_step=int(memory.steps[-1]),
         last_step=int(memory.steps[-1]),
         message=f"The memory of {where} rises steadily, by {figure(rate)} MiB a step: from "

@@ -41,6 +41,7 @@ class _Odd(NamedTuple):
         "loss-spike",
         "loss-divergence",
         "update-ratio-high",
+        "bad-batch",
     ),
     causes=("hardware-corruption",),
 )
@@ -98,11 +99,11 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
     table, change = run.table("weight.absmax"), run.table("update.norm")
     known = {name: i for i, name in enumerate(change.names)}
     shared = [i for i, name in enumerate(table.names) if name in known]
-    if len(shared) < 3 or len(table.steps) < 3 or not len(change.steps):
+    if len(shared) < 3 or len(table.steps) < 2 or not len(change.steps):
         return None
     norms = change.values[:, [known[table.names[i]] for i in shared]].astype(np.float64)
     # The largest update recorded so far bounds those that were not recorded; the first ones are the largest.
-    largest = np.maximum.accumulate(np.nan_to_num(norms, posinf=0.0), axis=0)
+    largest = np.maximum.accumulate(np.nan_to_num(norms, nan=0.0, posinf=np.inf), axis=0)
     row = np.clip(np.searchsorted(change.steps, table.steps[1:], side="right") - 1, 0, None)
     values = table.values[:, shared].astype(np.float64)
     bound = largest[row] * np.diff(table.steps)[:, None]

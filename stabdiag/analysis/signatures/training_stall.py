@@ -106,7 +106,7 @@ def _own(run: Run, steps: NDArray[np.int64], taken: Doubles) -> Doubles:
         own[here] -= longest[np.isin(table.steps, steps)]
         # What surrounds an evaluation, such as writing its results, is no step either.
         own[here] = np.minimum(own[here], np.median(taken))
-    return np.maximum(own, 0.0)
+    return np.asarray(np.maximum(own, 0.0))
 
 
 def _regular(steps: NDArray[np.int64]) -> bool:
