@@ -11,6 +11,16 @@ from stabdiag.stats.extent import extremes
 from stabdiag.stats.family import Rows, Sizes
 
 
+def sum_of_squares(tensor: torch.Tensor, out: torch.Tensor) -> None:
+    """Writes it into a 0-d float32 tensor."""
+    if tensor.device.type == "cpu" and tensor.dtype is torch.float32 and tensor.is_contiguous():
+        flat = tensor.view(-1)
+        torch.dot(flat, flat, out=out)  # two thirds of the time of a norm
+    else:
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        out.copy_(torch.linalg.vector_norm(tensor, dtype=wide).square())
+
+
 class Magnitude:
     """`absmax`, `norm`, `rms`, `nonfinite`, of all elements.
 
@@ -20,17 +30,21 @@ class Magnitude:
     """
 
     width = 3
+    sample = 0
     merge = (np.maximum, np.hypot, np.add, np.add)
     identity = (0.0, 0.0, 0.0, 0.0)
 
     def measure(self, tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> None:
-        low, high, norm = out
+        low, high, squares = out
         extremes(tensor, low, high)
-        norm.copy_(torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32)))
+        sum_of_squares(tensor, squares)
+
+    def reduce(self, samples: torch.Tensor) -> torch.Tensor:
+        return samples
 
     def lift(self, measured: Rows, sizes: Sizes) -> Rows:
-        low, high, norm = measured.T
-        absmax = np.maximum(np.abs(low), np.abs(high))
+        low, high, squares = measured.T
+        absmax, norm = np.maximum(np.abs(low), np.abs(high)), np.sqrt(squares)
         return np.stack([absmax, norm, sizes, ~np.isfinite(absmax)], axis=1, dtype=np.float32)
 
     def finish(self, merged: Rows) -> dict[str, Rows]:
