@@ -46,7 +46,8 @@ class Evaluations:
 
     def overfits(self, curve: LossCurve, worse: float) -> bool:
         """Whether evaluations have become worse since the best one while the training loss went on
-        falling: by `worse` of the value or of three times as much of the progress, and beyond noise. Not where
+        falling: by `worse` of the value or of three times as much of the progress, and beyond noise. Not
+        where
         nearly all of it came at once: then something happened to the data or to the model."""
         if len(self.values) - 1 - self.best_at < 3:
             return False

@@ -16,7 +16,8 @@ SPAN = 25
 
 @dataclass(frozen=True)
 class Shift:
-    """At `step` (position `at`) the level went from `before` to `after`, by `deviations` of a single value."""
+    """At `step` (position `at`) the level went from `before` to `after`, by `deviations` of a single
+    value."""
 
     step: int
     at: int

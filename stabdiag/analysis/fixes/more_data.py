@@ -16,7 +16,8 @@ def more_data(run: Run, finding: Finding) -> Change:
     facts, parameters = finding.facts, run.fact("model", "trainable")
     told = f"evaluations turned at step {finding.onset_step}"
     if "passes" in facts:
-        told = f"{facts['distinct']:.0f} batches were passed {figure(facts['passes'])} times, where 4 are harmless"
+        told = f"{facts['distinct']:.0f} batches were passed {figure(facts['passes'])} times, where 4 "
+        "are harmless"
     elif isinstance(parameters, int):
         told += f", with {figure(float(parameters))} parameters"
     return Change(

@@ -17,7 +17,8 @@ def regularize(run: Run, finding: Finding) -> Change:
     now = weight_decay(run)
     decay = max(0.1, min(3 * now, 0.3)) if now is not None else 0.1
     return Change(
-        f"weight decay {'unknown' if now is None else f'{now:g}'} → {decay:g}, dropout 0.1 and label smoothing "
+        f"weight decay {'unknown' if now is None else f'{now:g}'} → {decay:g}, dropout 0.1 and label "
+        "smoothing "
         f"0.1 (evaluations turned at step {finding.onset_step}); Hugging Face: weight_decay={decay:g}, "
         "label_smoothing_factor=0.1",
         f"optimizer = torch.optim.{optimizer_name(run)}(model.parameters(), lr=lr, weight_decay={decay:g})\n"

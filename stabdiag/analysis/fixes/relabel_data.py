@@ -16,8 +16,8 @@ def relabel_data(run: Run, finding: Finding) -> Change:
     share = finding.facts.get("surprised", 0.05)
     step = finding.facts.get("best_step", float(finding.onset_step))
     return Change(
-        f"rank the samples by their loss in the model of step {step:.0f}, and look at the first {2 * share:.0%}: "
-        f"{share:.1%} of the labels contradicted it",
+        f"rank the samples by their loss in the model of step {step:.0f}, and look at the first "
+        f"{2 * share:.0%}: {share:.1%} of the labels contradicted it",
         "model.eval()\n"
         "with torch.no_grad():\n"
         "    losses = torch.cat([\n"

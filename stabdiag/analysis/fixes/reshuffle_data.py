@@ -18,8 +18,8 @@ def reshuffle_data(run: Run, finding: Finding) -> Change:
     if "waste" in facts:
         return Change(
             f"deal samples of like length out to all processes: rank {facts['rank']:.0f} works "
-            f"{figure(1e3 * facts['excess'])} ms longer at each step; if its data are like the others', look at "
-            "its machine",
+            f"{figure(1e3 * facts['excess'])} ms longer at each step; if its data are like the others', "
+            "look at its machine",
             "order = sorted(range(len(dataset)), key=lambda i: len(dataset[i][0]))\n"
             "share = order[rank::world_size]  # neighbours in length go to different processes",
         )

@@ -55,10 +55,10 @@ def bad_batch(
 
     How it is detected: for a single recorded step, the next one being usual again, the surprise (negative
     log-likelihood less the entropy of the prediction) lies more than `z` robust deviations above its last
-    64 usual values, or the loss more than `loud`; single losses above 6 in more than `tail` steps of 1,000 are
-    the run's own tails. A warning where the batch is that loud. Or one sample's loss lies `sample` deviations
-    above what the worst of a batch usually has, and as far from its own batch: info. Surprise is zero in
-    the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
+    64 usual values, or the loss more than `loud`; single losses above 6 in more than `tail` steps of 1,000
+    are the run's own tails. A warning where the batch is that loud. Or one sample's loss lies `sample`
+    deviations above what the worst of a batch usually has, and as far from its own batch: info. Surprise
+    is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
     repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; the largest surprise

@@ -110,8 +110,8 @@ def data_repetition(
         onset_step=first,
         peak_step=first,
         last_step=int(found.steps[again[-1]]),
-        message=f"{found.share:.0%} of the recorded steps train on a batch that was there before, the first at "
-        f"step {first}; {found.distinct} batches differ, and each came {figure(passed)} times"
+        message=f"{found.share:.0%} of the recorded steps train on a batch that was there before, the "
+        f"first at step {first}; {found.distinct} batches differ, and each came {figure(passed)} times"
         + (f". {because[0].upper()}{because[1:]}." if because else "."),
         value=found.share,
         threshold=share,
@@ -152,17 +152,18 @@ def _harm(run: Run, found: _Repeats, passed: float, passes: float, worse: float)
     except (NotEvaluable, MissingSeries):
         return ""
     try:
-        if (evaluated := evaluations(run)).overfits(curve, worse):
-            return f"evaluations have become worse since step {evaluated.steps[evaluated.best_at]}"
-        return ""
+        evaluated = evaluations(run)
     except (NotEvaluable, MissingSeries):
-        pass
-    return _by_heart(run, found, curve) if passed > passes else ""
+        return _by_heart(run, found, curve) if passed > passes else ""
+    if not evaluated.overfits(curve, worse):
+        return ""
+    return f"evaluations have become worse since step {evaluated.steps[evaluated.best_at]}"
 
 
 def _by_heart(run: Run, found: _Repeats, curve: LossCurve) -> str:
     counts: np.ndarray = next(
-        (run.table(s).first() for s in ("run.tokens", "run.samples") if s in run and _any(run, s)), []
+        (run.table(s).first() for s in ("run.tokens", "run.samples") if s in run and _any(run, s)),
+        np.empty(0),
     )
     parameters = run.fact("model", "trainable")
     fell = curve.progress > 0.5 * abs(curve.start)

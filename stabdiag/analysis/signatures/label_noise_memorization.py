@@ -71,7 +71,8 @@ def label_noise_memorization(
         onset_step=onset,
         peak_step=onset,
         last_step=int(late.steps[-1]),
-        message=f"When the evaluation was best, at step {onset}, {share:.1%} of the labels contradicted a sure "
+        message=f"When the evaluation was best, at step {onset}, {share:.1%} of the labels contradicted "
+        "a sure "
         f"prediction; since then the model has learned them (now {now:.1%}, {figure(100 * end)} % agree) and "
         "the evaluation gets worse.",
         value=share,

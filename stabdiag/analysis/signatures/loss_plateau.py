@@ -135,8 +135,8 @@ def _same_number(curve: LossCurve) -> Finding:
         onset_step=int(curve.steps[0]),
         peak_step=last,
         last_step=last,
-        message=f"The loss is exactly {figure(value)} at all {len(curve.values)} steps: it depends neither on the "
-        "model nor on the data.",
+        message=f"The loss is exactly {figure(value)} at all {len(curve.values)} steps: it depends "
+        "neither on the model nor on the data.",
         value=value,
         evidence=(Evidence("run.loss", ("run",)),),
         facts={"loss_start": value, "loss_best": value, "loss_end": value, "constant": 1.0},

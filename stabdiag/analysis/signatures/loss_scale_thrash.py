@@ -75,7 +75,8 @@ def loss_scale_thrash(
         onset_step=onset,
         peak_step=int(scale.steps[int(np.argmin(scale.values))]) if not len(skipped) else int(skipped[-1]),
         last_step=int(max(skipped[-1] if len(skipped) else onset, onset)),
-        message=f"The gradient scaler withheld {len(skipped)} steps, {len(unearned)} of them although its scale "
+        message=f"The gradient scaler withheld {len(skipped)} steps, {len(unearned)} of them although "
+        "its scale "
         f"had not grown; the scale went from {figure(float(scale.values[0]))} to {figure(end)}.",
         value=len(unearned) / len(withheld),
         threshold=share,

@@ -50,20 +50,21 @@ def memory_growth(
 
     Facts: per_step (MiB), grown, start, end.
     """
-    usable, accelerated = 0, "run.reserved" in run and bool(len(history(run, "run.reserved").finite()))
+    usable = 0
     for series in SERIES:
         memory = history(run, series).finite()
         kept = memory.within(int(settled * run.steps), run.steps)
         early = memory.within(min(5, run.steps // 20), max(run.steps // 20, 10))
         usable = max(usable, len(kept))
-        if len(kept) >= 4 * BLOCKS and (found := _grown(kept, share, least, series, accelerated, early.values)):
+        found = _grown(kept, share, least, series, early.values) if len(kept) >= 4 * BLOCKS else None
+        if found is not None:
             yield found
             return
     if usable < 4 * BLOCKS:
         raise NotEvaluable(f"the memory of only {usable} later steps was recorded, {4 * BLOCKS} are needed")
 
 
-def _grown(memory: History, share: float, least: float, series: str, accelerated: bool, first: Doubles) -> Finding | None:
+def _grown(memory: History, share: float, least: float, series: str, first: Doubles) -> Finding | None:
     parts = [float(part.min()) for part in np.array_split(memory.values, BLOCKS)]
     steps = int(memory.steps[-1] - memory.steps[0])
     grown = parts[-1] - parts[0]
@@ -73,7 +74,6 @@ def _grown(memory: History, share: float, least: float, series: str, accelerated
     rate = grown / max(steps * (1 - 1 / BLOCKS), 1)
     start = float(np.median(first)) if len(first) else parts[0]
     onset = int(np.clip(memory.steps[-1] - (float(memory.values[-1]) - start) / rate, 0, memory.steps[0]))
-    where = "the accelerator" if accelerated and series == "run.memory" else "the process"
     return Finding(
         severity=Severity.warning,
         confidence=0.9,
@@ -81,7 +81,7 @@ def _grown(memory: History, share: float, least: float, series: str, accelerated
         onset_step=onset,
         peak_step=int(memory.steps[-1]),
         last_step=int(memory.steps[-1]),
-        message=f"The memory of {where} rises steadily, by {figure(rate)} MiB a step: from "
+        message=f"Memory ({series}) rises steadily, by {figure(rate)} MiB a step: from "
         f"{figure(parts[0])} to {figure(parts[-1])} MiB in {steps} steps.",
         value=rate,
         threshold=least / max(steps, 1),

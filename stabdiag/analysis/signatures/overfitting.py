@@ -28,7 +28,8 @@ def overfitting(run: Run, *, worse: float = 0.02, harmful: float = 0.05) -> Iter
 
     How it is detected: each of the last three evaluations lies above the best one, by `worse` of it, by
     three times that share of the progress and by more than the evaluations scatter, while the level of the
-    training loss has gone on falling; the rise did not come all at once. A warning where the rise is `harmful` of the progress or more.
+    training loss has gone on falling; the rise did not come all at once. A warning where the rise is
+    `harmful` of the progress or more.
 
     Calibrated on small transformers that repeat 4, 16 and 64 batches (found at steps 80 and 120; with 64 not
     within 400 steps) and MLPs on 1,024 samples; no alarm in 32 healthy runs of 400 steps.

@@ -122,8 +122,8 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
     return _Odd(
         site, before, step, "weight.absmax", most,
         f"The largest element of {site} went from {figure(float(values[at, which]))} to "
-        f"{figure(float(values[at + 1, which]))} between steps {before} and {step}, {figure(most)} times what "
-        "the updates in between can have added; no other parameter did.",
+        f"{figure(float(values[at + 1, which]))} between steps {before} and {step}, {figure(most)} times "
+        "what the updates in between can have added; no other parameter did.",
     )  # fmt: skip
 
 

@@ -84,8 +84,8 @@ def training_stall(
         onset_step=int(steps[at[0]]),
         peak_step=int(steps[worst]),
         last_step=int(steps[at[-1]]),
-        message=f"Step {steps[worst]} took {figure(float(taken[worst]))} s where {figure(float(usual[worst]))} s "
-        f"is usual{more}{where}.",
+        message=f"Step {steps[worst]} took {figure(float(taken[worst]))} s where "
+        f"{figure(float(usual[worst]))} s is usual{more}{where}.",
         value=float(taken[worst]),
         threshold=max(times * float(usual[worst]), seconds),
         evidence=(Evidence("run.step_time", ("run",), log=True),),
@@ -148,8 +148,8 @@ def _hang(run: Run, steps: NDArray[np.int64], taken: Doubles, hung: float) -> It
             onset_step=last,
             peak_step=last,
             last_step=last,
-            message=f"No step came in the {figure(waited)} s between step {last} and the end of the run, where "
-            f"{figure(usual)} s is usual.",
+            message=f"No step came in the {figure(waited)} s between step {last} and the end of the run, "
+            f"where {figure(usual)} s is usual.",
             value=waited,
             threshold=max(hung, 100 * usual),
             evidence=(Evidence("run.step_time", ("run",), log=True),),

@@ -88,8 +88,8 @@ def unnormalized_input(
         onset_step=int(early.steps[0]),
         peak_step=int(early.steps[0]),
         last_step=int(early.steps[-1]),
-        message=f"The input {name} has an rms of {figure(rms)} and a mean of {figure(mean)}, where 1 and 0 are "
-        f"meant{consequence}.",
+        message=f"The input {name} has an rms of {figure(rms)} and a mean of {figure(mean)}, where 1 and "
+        f"0 are meant{consequence}.",
         value=rms,
         threshold=large if rms > 1 else small,
         evidence=(Evidence("batch.rms", (name,), threshold=large if rms > 1 else small, log=True),),

@@ -95,17 +95,23 @@ class EvaluationProbe(Probe):
             )
 
     def _heard(self, name: str, arguments: Mapping[str, Any]) -> None:
-        if not torch.is_grad_enabled() and not replaying():
-            self.subject.guard(self.id, self._measure, name, arguments)
+        if torch.is_grad_enabled() or replaying():
+            return
+        self.subject.guard(self.id, self._measure, name, arguments)
+        if self.id in self.subject.guard.broken and self._calls is not None:
+            self._calls.remove()
 
     def _measure(self, name: str, arguments: Mapping[str, Any]) -> None:
         answer, wanted = arguments["input"], arguments["target"]
+        try:
+            loss = mean_loss(name, arguments).detach().float()
+        except (RuntimeError, ValueError, IndexError):
+            return  # the script's own call is about to say why
         agreement = answer.new_full((), torch.nan, dtype=torch.float32)
         if LOSSES[name] == "cross-entropy" and not wanted.is_floating_point() and answer.dim() > 1:
             counted = wanted != arguments["ignore_index"]
             right = (answer.argmax(1) == wanted) & counted
             agreement = right.sum() / counted.sum()
-        loss = mean_loss(name, arguments).detach().float()
         rows = answer.shape[0] if answer.dim() else 1
         self._batches.append(_Batch(LOSSES[name], rows, torch.stack([loss, agreement.to(loss.device)])))
         self._ended = perf_counter()

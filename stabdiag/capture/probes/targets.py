@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +16,14 @@ from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import dense
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
-from stabdiag.stats.targets import Columns, Constant, Frequencies, columns
-from stabdiag.stats.targets import negative_log_likelihoods, predictions
+from stabdiag.stats.targets import (
+    Columns,
+    Constant,
+    Frequencies,
+    columns,
+    negative_log_likelihoods,
+    predictions,
+)
 
 MOST_SAMPLES = 4096
 CLASSES = ("NllLoss", "NllLoss2D")
@@ -51,7 +56,8 @@ class TargetsProbe(Probe):
                calibrated model, whatever the batch
     surprised  share of these rows where that is above 2 nats
     agreement  share of these rows whose likeliest class is the label's
-    constant   loss of the best constant answer to all targets seen so far: entropy of the labels' frequencies,
+    constant   loss of the best constant answer to all targets seen so far: entropy of the labels'
+    frequencies,
                variance of values; in the standard tier
     seen       number of targets that this is known of
 
