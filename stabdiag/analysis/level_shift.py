@@ -32,27 +32,32 @@ class Shift:
 
 def level_shift(series: History, noise: float, *, z: float, sharp: float, up: bool = False) -> Shift | None:
     """The most abrupt change of the level (median of 25 values) of finite `series` by more than `z` times
-    `noise`, of which `sharp` happened at one step; with `up` only a rise. None where there is none."""
+    `noise`, `sharp` of which happened at once (between medians of 3 just before and after); with `up` only a
+    rise. None where there is none."""
     values = series.values
     if len(values) < 2 * SPAN + 1 or noise <= 0:
         return None
-    levels = median(sliding_window_view(values, SPAN), axis=1)
-    low, high = levels[:-SPAN], levels[SPAN:]  # of the values before and from position SPAN + i
-    first = median(sliding_window_view(values, 3), axis=1)[SPAN : SPAN + len(low)]
-    rise = high - low
-    size = rise if up else np.abs(rise)
-    sudden = (size > z * noise) & ((first - low) * np.sign(rise) > sharp * np.abs(rise))
-    at = np.flatnonzero(sudden)
-    if not len(at):
+    threes = median(sliding_window_view(values, 3), axis=1)
+    edges = np.zeros(len(values))
+    inner = np.arange(SPAN, len(values) - SPAN + 1)
+    edges[inner] = threes[inner] - threes[inner - 3]
+    steep = edges if up else np.abs(edges)
+    candidates = np.flatnonzero(steep > sharp * z * noise)
+    if not len(candidates):
         return None
-    edges = (values[at + SPAN] - values[at + SPAN - 1]) * np.sign(rise[at])
-    best = int(at[np.argmax(edges)])
+    # The steepest few decide: more than these is noise that was not known to be so large.
+    candidates = candidates[np.argsort(-steep[candidates])[:64]]
+    windows = sliding_window_view(values, SPAN)
+    low, high = median(windows[candidates - SPAN], axis=1), median(windows[candidates], axis=1)
+    rise = high - low
+    sudden = (np.abs(rise) > z * noise) & (edges[candidates] * np.sign(rise) > sharp * np.abs(rise))
+    if not sudden.any():
+        return None
+    jumps = np.where(sudden, (values[candidates] - values[candidates - 1]) * np.sign(rise), -np.inf)
+    best = int(np.argmax(jumps))
+    at = int(candidates[best])
     return Shift(
-        int(series.steps[best + SPAN]),
-        best + SPAN,
-        float(low[best]),
-        float(high[best]),
-        float(abs(rise[best]) / noise),
+        int(series.steps[at]), at, float(low[best]), float(high[best]), float(abs(rise[best]) / noise)
     )
 
 

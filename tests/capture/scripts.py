@@ -57,7 +57,7 @@ def accumulation():
 
 
 def evaluated():
-    """Labels, some of them ignored, and evaluations between the steps, their numbers part of what is printed."""
+    """Labels, some of them ignored, and evaluations between the steps."""
     model = mlp()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     held_out = torch.randn(32, 8), torch.randint(4, (32,))

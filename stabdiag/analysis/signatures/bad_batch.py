@@ -13,11 +13,14 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import loss_curve
-from stabdiag.analysis.robust import Baseline, baseline
+from stabdiag.analysis.robust import spread
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
+
+LEAST = 24
+"""Values that say what is usual."""
 
 LISTED = 3
 """Bad batches that are told one by one; of more, one finding tells all."""
@@ -78,7 +81,7 @@ def bad_batch(
     curve = loss_curve(run, least=48)
     quiet = max(24, len(curve.values) // 50)
     start = int(curve.steps[min(quiet, len(curve.steps) - 1)])
-    by_loss = _lone(History(curve.steps, curve.values), 6.0, 0.003 * np.abs(np.nan_to_num(curve.level)))
+    by_loss = _lone(History(curve.steps, curve.values), 6.0, 0.0, relative=0.003)
     heavy = len(by_loss) > max(2.0, tail * len(curve.values) / 1000)
     by_loss = [] if heavy else [(step, value) for step, value in by_loss if value > loud]
     by_surprise = _lone(history(run, "targets.surprise"), z, 0.03)
@@ -100,19 +103,29 @@ def bad_batch(
             yield _finding(run, curve.steps, group, loud, len(part))
 
 
-def _lone(series: History, z: float, floor: float | NDArray[np.float64]) -> list[tuple[int, float]]:
-    """(step, deviations) of finite values that alone lie more than `z` above the usual, the next being back
-    to less than a quarter of it."""
+def _lone(series: History, z: float, floor: float, relative: float = 0.0) -> list[tuple[int, float]]:
+    """(step, deviations) of finite values that alone lie more than `z` above the usual 64 before them, the
+    next being back to less than a quarter of it. A deviation is `floor` at least, and `relative` of the
+    usual."""
     known = series.finite()
-    if len(known) < 26:
+    values = known.values
+    if len(values) < LEAST + 2:
         return []
-    floors = floor if isinstance(floor, float) else floor[np.isin(series.steps, known.steps)]
-    usual: Baseline = baseline(known.values, z=min(z, 6.0), window=64, least=24, floor=floors)
-    deviations = np.nan_to_num(usual.z(known.values), nan=0.0)
-    height = deviations[1:-1]
-    lone = (height > z) & (deviations[:-2] < 0.25 * height) & (deviations[2:] < 0.25 * height)
-    at = np.flatnonzero(lone) + 1
-    return [(int(known.steps[i]), float(deviations[i])) for i in at]
+    # What stands out from both neighbours by more than most do: only there is the usual looked up.
+    edges = values[1:-1] - np.maximum(values[:-2], values[2:])
+    parts = np.array_split(np.abs(np.diff(values))[1:], max(1, len(edges) // 512))
+    usual = np.concatenate([np.full(len(part), np.quantile(part, 0.75)) for part in parts])
+    found = []
+    for i in (np.flatnonzero(edges > np.maximum(0.5 * z * floor, 2.6 * usual)) + 1).tolist():
+        past = values[max(i - 64, 0) : i]
+        if len(past) < LEAST:
+            continue
+        middle = float(np.median(past))
+        scale = max(spread(past), floor, relative * abs(middle), 1e-30)
+        before, height, after = ((values[i - 1 : i + 2] - middle) / scale).tolist()
+        if height > z and max(before, after) < 0.25 * height:
+            found.append((int(known.steps[i]), height))
+    return found
 
 
 def _samples(run: Run, z: float) -> list[tuple[int, float]]:

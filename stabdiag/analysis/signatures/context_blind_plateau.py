@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.depth import evenly
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import several_optimizers
@@ -83,9 +84,9 @@ def context_blind_plateau(
     near = (1 - close) * constant <= end <= (1 + above) * constant
     if constant <= 0 or not near or not still or warming or several_optimizers(run):
         return
-    level = trailing_median(losses, 9)
-    below = np.flatnonzero(np.abs(level - end) > max(2 * noise, close * constant))
-    onset = min(int(below[-1]) + 1 if len(below) else 0, begin)
+    at = evenly(len(losses), 2000)
+    below = np.flatnonzero(np.abs(trailing_median(losses[at], 9) - end) > max(2 * noise, close * constant))
+    onset = min(int(at[min(below[-1] + 1, len(at) - 1)]) if len(below) else 0, begin)
     facts = {"loss": end, "constant": constant, "gap": end / constant - 1}
     facts |= {
         name: float(value)

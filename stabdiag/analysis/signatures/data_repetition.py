@@ -134,8 +134,9 @@ def _repeats(run: Run) -> _Repeats:
     rows = np.nan_to_num(table.values[known].astype(np.float64), nan=-1.0, posinf=-1.0, neginf=-1.0)
     if len(rows) < 12:
         raise NotEvaluable(f"the batches of only {len(rows)} steps are known, 12 are needed")
-    _, which, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    which = which.reshape(-1)
+    # One number for all inputs of a batch: exact below 2^53 for two, and as good as a fingerprint for more.
+    joint = rows @ (2.0**24 + 1) ** np.arange(rows.shape[1]).clip(max=8) if rows.shape[1] > 1 else rows[:, 0]
+    _, which, counts = np.unique(joint, return_inverse=True, return_counts=True)
     order = np.argsort(which, kind="stable")
     same = which[order][1:] == which[order][:-1]
     lag = np.zeros(len(rows), np.int64)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.depth import layers, telling
+from stabdiag.analysis.depth import evenly, layers, telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import outputs, weights
 from stabdiag.analysis.robust import median
@@ -69,9 +69,12 @@ def _swallowed(run: Run, threshold: float, steady: float) -> Iterator[Finding]:
     table = run.table("update.unchanged")
     chosen = [i for i in layers(table.sites) if table.sites[i].trainable]
     rates = schedule(run)
+    kept = np.arange(len(table.steps))
     if rates.peak > 0:
-        at = np.array([rates.at(int(step)) or 0.0 for step in table.steps])
-        table = _rows(table, (at >= steady * rates.peak) & (table.steps > 0))
+        at = np.clip(np.searchsorted(rates.rate.steps, table.steps, side="right") - 1, 0, None)
+        high = rates.rate.values[at] >= steady * rates.peak
+        kept = np.flatnonzero(high & (table.steps > 0))
+    table = _rows(table, kept[evenly(len(kept))])
     if not chosen or not len(table.steps):
         return
     shares = table.values[:, chosen].astype(np.float64)

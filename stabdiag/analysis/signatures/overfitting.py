@@ -9,6 +9,7 @@ import numpy as np
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluations import evaluations
+from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -44,7 +45,10 @@ def overfitting(run: Run, *, worse: float = 0.02, harmful: float = 0.05) -> Iter
     Facts: best_step, best, end, rise, train_at_best, train_end.
     """
     curve, evaluated = loss_curve(run, least=20), evaluations(run)
-    if curve.several or not evaluated.overfits(curve, worse):
+    constant = history(run, "targets.constant").finite()
+    # An evaluation that never was better than a constant answer has nothing to lose: its data differ.
+    learned = not len(constant) or evaluated.best < 0.95 * float(constant.values[-1])
+    if curve.several or not learned or not evaluated.overfits(curve, worse):
         return
     bad = evaluated.rise > harmful * max(evaluated.progress, 0.0) + worse * abs(evaluated.best)
     best_at = evaluated.best_at

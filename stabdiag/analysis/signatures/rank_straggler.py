@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.depth import evenly
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.robust import Doubles, median
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -54,8 +55,9 @@ def rank_straggler(run: Run, *, waste: float = 0.2, often: float = 0.7) -> Itera
     if len(table.sites) < 2 or len(steps) < 30:
         raise NotEvaluable("fewer than two processes, or fewer than 40 steps")
     own = _own(run)[10:]
-    known = np.isfinite(own).all(axis=1)
-    own, steps = own[known], steps[known]
+    at = np.flatnonzero(np.isfinite(own).all(axis=1))
+    at = at[evenly(len(at), 1024)]
+    own, steps = own[at], steps[at]
     if len(own) < 30:
         raise NotEvaluable(f"the times of all processes are known in only {len(own)} steps")
     behind = median(own, axis=0) - np.median(own)
@@ -68,7 +70,7 @@ def rank_straggler(run: Run, *, waste: float = 0.2, often: float = 0.7) -> Itera
     if not share > waste / 2 or slowest < often:
         return
     name = table.names[rank]
-    at = np.flatnonzero(known) + 10
+    at = at + 10
     yield Finding(
         severity=Severity.warning if share > waste else Severity.info,
         confidence=0.8,

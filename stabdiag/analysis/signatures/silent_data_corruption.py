@@ -11,7 +11,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
-from stabdiag.analysis.robust import Doubles
+from stabdiag.analysis.robust import Flags, median
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run, Table
 from stabdiag.core.synthetic import run_of
@@ -98,89 +98,87 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
         return None
     table, change = run.table("weight.absmax"), run.table("update.norm")
     known = {name: i for i, name in enumerate(change.names)}
-    shared = [i for i, name in enumerate(table.names) if name in known]
-    if len(shared) < 3 or len(table.steps) < 2 or not len(change.steps):
+    if len(table.steps) < 2 or len(table.sites) < 3 or not len(change.steps):
         return None
-    norms = change.values[:, [known[table.names[i]] for i in shared]].astype(np.float64)
-    # The largest update recorded so far bounds those that were not recorded; the first ones are the largest.
-    largest = np.maximum.accumulate(np.nan_to_num(norms, nan=0.0, posinf=np.inf), axis=0)
-    row = np.clip(np.searchsorted(change.steps, table.steps[1:], side="right") - 1, 0, None)
-    values = table.values[:, shared].astype(np.float64)
-    bound = largest[row] * np.diff(table.steps)[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        multiple = np.diff(values, axis=0) / bound
-    multiple[~np.isfinite(multiple) | (bound <= 0)] = 0.0
-    above = multiple > beyond
-    lone = np.flatnonzero(above.sum(axis=1) == 1)
-    lone = lone[(multiple[lone] > 1.0).sum(axis=1) == 1]
-    if not len(lone):
-        return None
-    at = int(lone[0])
-    which = int(np.argmax(multiple[at]))
-    site, most = table.names[shared[which]], float(multiple[at, which])
-    before, step = int(table.steps[at]), int(table.steps[at + 1])
-    return _Odd(
-        site, before, step, "weight.absmax", most,
-        f"The largest element of {site} went from {figure(float(values[at, which]))} to "
-        f"{figure(float(values[at + 1, which]))} between steps {before} and {step}, {figure(most)} times "
-        "what the updates in between can have added; no other parameter did.",
-    )  # fmt: skip
+    with np.errstate(invalid="ignore", over="ignore"):
+        doubled = (table.values[1:] > 2 * table.values[:-1]) & (table.values[:-1] > 0)
+    for row in (np.flatnonzero(doubled.any(axis=1)) + 1).tolist():
+        at = [i for i in np.flatnonzero(doubled[row - 1]).tolist() if table.names[i] in known]
+        multiples = [_multiple(table, change, row, i, known[table.names[i]]) for i in at]
+        odd = [(i, multiple) for i, multiple in zip(at, multiples, strict=True) if multiple > 1]
+        if len(odd) == 1 and odd[0][1] > beyond:
+            which, most = odd[0]
+            site, (old, new) = table.names[which], table.values[row - 1 : row + 1, which].tolist()
+            before, step = int(table.steps[row - 1]), int(table.steps[row])
+            return _Odd(
+                site, before, step, "weight.absmax", most,
+                f"The largest element of {site} went from {figure(old)} to {figure(new)} between steps "
+                f"{before} and {step}, {figure(most)} times what the updates in between can have added; no "
+                "other parameter did.",
+            )  # fmt: skip
+    return None
+
+
+def _multiple(table: Table, change: Table, row: int, column: int, of_change: int) -> float:
+    """By how much the growth of a weight's largest element before `row` exceeds all that the updates since
+    the
+    record before it can have added."""
+    old, new = (float(value) for value in table.values[row - 1 : row + 1, column])
+    last = int(np.searchsorted(change.steps, table.steps[row], side="right"))
+    norms = change.values[:last, of_change].astype(np.float64)
+    # The largest update recorded so far bounds those that were not; the first ones are the largest.
+    largest = float(np.max(norms[np.isfinite(norms)], initial=0.0))
+    if last and np.isposinf(norms[-1]) and old > 100 * float(table.values[0, column]):
+        return 0.0  # in a run that diverges the norm of an update overflows
+    between = int(table.steps[row] - table.steps[row - 1])
+    return (new - old) / (largest * between) if largest > 0 and np.isfinite(new) else 0.0
 
 
 def _gradient(run: Run, alone: float, others: float) -> _Odd | None:
     """The first step at which one gradient alone was far above its usual."""
     if "grad.norm" not in run:
         return None
-    table = _without_embeddings(run.table("grad.norm"))
-    values = _with_lost_ones(run, table)
-    if values.shape[0] <= USUAL or values.shape[1] < 3:
+    table = run.table("grad.norm")
+    kept = [i for i, site in enumerate(table.sites) if "Embedding" not in site.module_type]
+    if len(table.steps) <= USUAL or len(kept) < 3:
         return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # Against the steps just before: cheap, and enough to find the few rows that are worth a median.
-        near = values[1:] / np.nanmax(np.stack([values[:-1], np.full_like(values[:-1], 1e-300)]), axis=0)
-    for row in (np.flatnonzero((near > 0.1 * alone).any(axis=1)) + 1).tolist():
-        if row < USUAL:
-            continue
-        past = values[row - USUAL : row]
-        usual, most = np.nanmedian(past, axis=0), np.nanmax(past, axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            multiple = np.nan_to_num(values[row] / usual, nan=0.0, posinf=0.0)
+    lost = _lost(run, table)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # Against the record before: cheap, and enough to find the few rows that are worth a median.
+        near = (table.values[1:] > 0.1 * alone * table.values[:-1]) & (table.values[:-1] > 0)
+    rows = np.flatnonzero(near.any(axis=1) | lost[1:].any(axis=1)) + 1
+    for row in rows[rows >= USUAL].tolist():
+        past = table.values[row - USUAL : row, kept].astype(np.float64)
+        past[~np.isfinite(past)] = np.nan
+        now = np.where(lost[row], LARGEST, table.values[row].astype(np.float64))[kept]
+        usual = median(past, axis=0)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            multiple = np.nan_to_num(now / usual, nan=0.0, posinf=0.0)
         which = int(np.argmax(multiple))
-        rest = np.delete(multiple, which)
-        if (
-            multiple[which] > alone
-            and values[row, which] > 0.1 * alone * most[which]
-            and rest.max() <= others
-        ):
-            step, site = int(table.steps[row]), table.names[which]
+        rest = float(np.delete(multiple, which).max())
+        most = float(np.nanmax(past[:, which], initial=0.0))
+        if multiple[which] > alone and now[which] > 0.1 * alone * most and rest <= others:
+            step, site = int(table.steps[row]), table.names[kept[which]]
             return _Odd(
                 site, int(table.steps[row - 1]), step, "grad.norm", float(multiple[which]),
                 f"The gradient of {site} alone was {figure(float(multiple[which]))} times its usual at step "
-                f"{step}; that of no other parameter was above {figure(float(rest.max()))} times.",
+                f"{step}; that of no other parameter was above {figure(rest)} times.",
             )  # fmt: skip
     return None
 
 
-def _with_lost_ones(run: Run, table: Table) -> Doubles:
-    """The norms, and where one is not finite while another parameter of the same module has a finite one,
-    the largest float32 in its place: what reaches one of them reaches the other."""
-    values = np.where(np.isfinite(table.values), table.values, np.nan).astype(np.float64)
-    if "grad.nonfinite" not in run:
-        return values
-    counts = run.table("grad.nonfinite")
-    lost = counts.values[:, [counts.names.index(name) for name in table.names]] > 0
+def _lost(run: Run, table: Table) -> Flags:
+    """[steps, sites]: where a gradient is not finite while another one of the same module is. What reaches
+    one of them reaches the other."""
+    if "grad.nonfinite" not in run or run.table("grad.nonfinite").names != table.names:
+        return np.zeros(table.values.shape, dtype=bool)
+    lost: Flags = run.table("grad.nonfinite").values > 0
     modules = [site.module for site in table.sites]
-    for row in np.flatnonzero(lost.any(axis=1) & ~lost.all(axis=1)).tolist():
-        well = {modules[i] for i in np.flatnonzero(np.isfinite(values[row]))}
-        for i in np.flatnonzero(lost[row]).tolist():
-            if modules[i] in well:
-                values[row, i] = LARGEST
-    return values
-
-
-def _without_embeddings(table: Table) -> Table:
-    kept = [i for i, site in enumerate(table.sites) if "Embedding" not in site.module_type]
-    return Table(table.series, table.steps, tuple(table.sites[i] for i in kept), table.values[:, kept])
+    rows = lost.any(axis=1)
+    for row in np.flatnonzero(rows).tolist():
+        well = {modules[i] for i in np.flatnonzero(np.isfinite(table.values[row]) & ~lost[row])}
+        lost[row] &= np.array([module in well for module in modules])
+    return lost
 
 
 def _run(rng: np.random.Generator, growth: float = 1.0, pull: float = 1.0, all_of_them: bool = False) -> Run:
