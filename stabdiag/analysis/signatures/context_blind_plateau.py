@@ -80,7 +80,7 @@ def context_blind_plateau(
     moved = abs(float(np.median(tail[:half]) - np.median(tail[half:])))
     rates = schedule(run).rate.within(int(steps[begin]), int(steps[-1])).values
     warming = len(rates) > 1 and rates[-1] > 1.01 * rates[0]
-    still = moved <= max(3.0 * noise / float(np.sqrt(half)), 0.005 * abs(constant))
+    still = moved <= max(6.0 * noise / float(np.sqrt(half)), 0.005 * abs(constant))
     near = (1 - close) * constant <= end <= (1 + above) * constant
     if constant <= 0 or not near or not still or warming or several_optimizers(run):
         return

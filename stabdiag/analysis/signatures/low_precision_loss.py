@@ -77,14 +77,13 @@ def _swallowed(run: Run, threshold: float, steady: float) -> Iterator[Finding]:
     table = _rows(table, kept[evenly(len(kept))])
     if not chosen or not len(table.steps):
         return
-    shares = table.values[:, chosen].astype(np.float64)
+    shares, names = table.values[:, chosen].astype(np.float64), table.names
     if "grad.dead" in run:
         dead = run.table("grad.dead")
         known = {name: i for i, name in enumerate(dead.names)}
         last = median(dead.values[-3:], axis=0) if len(dead.steps) else np.zeros(len(dead.names))
-        still = np.array(
-            [np.nan_to_num(last[known[table.names[i]]]) if table.names[i] in known else 0.0 for i in chosen]
-        )
+        still = np.array([last[known[names[i]]] if names[i] in known else 0.0 for i in chosen])
+        still = np.nan_to_num(still)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(still < 1, (shares - still) / (1 - still), np.nan)
     typical = median(shares, axis=0)
@@ -92,7 +91,7 @@ def _swallowed(run: Run, threshold: float, steady: float) -> Iterator[Finding]:
         bad = np.flatnonzero(typical > threshold)
     if not len(bad):
         return
-    sites = telling([table.names[chosen[i]] for i in bad], typical[bad])
+    sites = telling([names[chosen[i]] for i in bad], typical[bad])
     worst = float(typical[bad].max())
     rate = rates.peak
     more = f", and of {len(bad) - 1} other layers" if len(bad) > 1 else ""

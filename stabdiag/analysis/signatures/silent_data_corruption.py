@@ -97,18 +97,18 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
     if "weight.absmax" not in run or "update.norm" not in run:
         return None
     table, change = run.table("weight.absmax"), run.table("update.norm")
-    known = {name: i for i, name in enumerate(change.names)}
+    known, names = {name: i for i, name in enumerate(change.names)}, table.names
     if len(table.steps) < 2 or len(table.sites) < 3 or not len(change.steps):
         return None
     with np.errstate(invalid="ignore", over="ignore"):
         doubled = (table.values[1:] > 2 * table.values[:-1]) & (table.values[:-1] > 0)
     for row in (np.flatnonzero(doubled.any(axis=1)) + 1).tolist():
-        at = [i for i in np.flatnonzero(doubled[row - 1]).tolist() if table.names[i] in known]
-        multiples = [_multiple(table, change, row, i, known[table.names[i]]) for i in at]
+        at = [i for i in np.flatnonzero(doubled[row - 1]).tolist() if names[i] in known]
+        multiples = [_multiple(table, change, row, i, known[names[i]]) for i in at]
         odd = [(i, multiple) for i, multiple in zip(at, multiples, strict=True) if multiple > 1]
         if len(odd) == 1 and odd[0][1] > beyond:
             which, most = odd[0]
-            site, (old, new) = table.names[which], table.values[row - 1 : row + 1, which].tolist()
+            site, (old, new) = names[which], table.values[row - 1 : row + 1, which].tolist()
             before, step = int(table.steps[row - 1]), int(table.steps[row])
             return _Odd(
                 site, before, step, "weight.absmax", most,
