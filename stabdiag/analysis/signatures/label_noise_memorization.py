@@ -38,7 +38,7 @@ def label_noise_memorization(
 
     Calibrated on MLPs with 1,024 samples: 5, 20 and 40 % wrong labels surprise in 2.6, 5.1 and 2.8 % of the
     rows at the best evaluation, clean ones in 0.3 to 0.7 %, labels drawn from a softmax of temperature 1 in
-    1.0 %. No alarm in 32 healthy runs.
+    1.0 %. 0 alarms in 11,500 steps of 24 healthy runs.
 
     Look-alikes: labels that are uncertain by nature cannot be told from wrong ones. Language models are
     surprised often, and rarely right: they are left out by `agreement`. Hard classes surprise as a class.

@@ -38,8 +38,9 @@ def memory_growth(
     more than `least` MiB and more than `share` of what there was. At least 32 records. The lowest of a part
     leaves out what an evaluation or a checkpoint needs for a moment.
 
-    Calibrated on leaks of 0.05 to 1 MiB a step in MLPs; the largest growth in 32 healthy runs of 400 steps
-    was 6 MiB. Eight parts in order are one chance in 40,320 for memory that only scatters.
+    Calibrated on leaks of 0.05 to 1 MiB a step in MLPs; the largest growth in healthy runs was
+    2.7 MiB: 0 alarms in 32,300 steps of 74 healthy runs. Eight parts in order are one chance in 40,320 for
+    memory that only scatters.
 
     Look-alikes: sequences that grow by a curriculum; a data set that is loaded as it is read; metrics that
     are kept as plain numbers grow by bytes. A caching allocator rises in leaps and stays.

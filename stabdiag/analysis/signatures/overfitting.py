@@ -32,8 +32,8 @@ def overfitting(run: Run, *, worse: float = 0.02, harmful: float = 0.05) -> Iter
     training loss has gone on falling; the rise did not come all at once. A warning where the rise is
     `harmful` of the progress or more.
 
-    Calibrated on small transformers that repeat 4, 16 and 64 batches (found at steps 80 and 120; with 64 not
-    within 400 steps) and MLPs on 1,024 samples; no alarm in 32 healthy runs of 400 steps.
+    Calibrated on small transformers that repeat 4, 16 and 64 batches (best at steps 80 and 160; with 64 not
+    within 400 steps) and MLPs on 1,024 samples; 0 alarms in 11,500 steps of 24 healthy runs.
 
     Look-alikes: augmentation and dropout make the training loss the higher one; a gap that does not grow is
     none. An evaluation that rises with the training loss is a divergence. Small evaluation sets scatter.

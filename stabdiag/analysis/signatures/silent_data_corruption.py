@@ -57,9 +57,9 @@ def silent_data_corruption(
     is above `others` times, its own module's other parameters included: a true gradient spike reaches all
     of a module, and what lies before it.
 
-    Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bits 23 and
-    27 (change a weight by less than training does: not found, and harmless); the largest lone weight change
-    in 32 healthy runs was 0.4 of its bound, the largest lone gradient 40 times.
+    Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bit 27
+    (not found, and harmless); in healthy runs the largest change of a weight was 2.3 times its bound, the
+    largest lone gradient 18 times its usual: 0 alarms in 32,300 steps of 74 healthy runs.
 
     Look-alikes: weights that are loaded, reset or clipped by the script change together. Embeddings of rare
     tokens have lone gradients, and are left out.

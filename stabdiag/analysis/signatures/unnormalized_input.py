@@ -50,8 +50,9 @@ def unnormalized_input(
     constant answer by `excess` of it, or the run is harmed.
 
     Calibrated on MLPs and CNNs with inputs of 1, 10, 100 and 255 times the usual: an MLP without
-    normalization starts at many times the loss of a guess from a factor of 30 on; a CNN with BatchNorm
-    learns as well as ever (info). No alarm in 32 healthy runs.
+    normalization starts at twice the loss of a guess at a factor of 30 and at 6 times at 100, and is told as
+    info at 10; a CNN with BatchNorm
+    learns as well as ever (info). 0 alarms in 32,300 steps of 74 healthy runs.
 
     Look-alikes: one batch out of range is a bad batch. Masks, positions and time steps are inputs too, and
     their scale is harmless.
