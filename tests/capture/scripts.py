@@ -56,6 +56,28 @@ def accumulation():
     yield from model.parameters()
 
 
+def evaluated():
+    """Labels, some of them ignored, and evaluations between the steps."""
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    held_out = torch.randn(32, 8), torch.randint(4, (32,))
+    for step in range(STEPS):
+        x, y = torch.randn(16, 8), torch.randint(4, (16,))
+        y[:2] = -100
+        loss = F.cross_entropy(model(x), y, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+        if step % 10 == 3:
+            model.eval()
+            with torch.no_grad():
+                yield nn.CrossEntropyLoss()(model(held_out[0]), held_out[1])
+                yield F.mse_loss(model(held_out[0]), torch.randn(32, 4), reduction="sum")
+            model.train()
+    yield from model.parameters()
+
+
 def autocast():
     model = mlp()
     optimizer = torch.optim.Adam(model.parameters())
@@ -345,6 +367,7 @@ KINDS = {
     "plain": plain,
     "accumulation": accumulation,
     "autocast": autocast,
+    "evaluated": evaluated,
     "scaler": scaler,
     "closure": closure,
     "checkpoint": lambda: checkpointed(False),
