@@ -182,8 +182,11 @@ def _text(data: Any, key: str) -> str:
 
 
 def next_commands(run: Run, diagnosis: Diagnosis) -> list[str]:
-    """What to type next: the report of this run, and what its first incident means."""
+    """What to type next: the report of this run, its worst step once more where a flight record is there,
+    and what its first incident means."""
     path = diagnosis.run.get("path") or run.path
     report = f"stabdiag report {shlex.quote(str(path))}" if path else "stabdiag report"
     roots = [diagnosis.findings[incident.root].signature for incident in diagnosis.incidents[:1]]
-    return [report, *(f"stabdiag explain {signature}" for signature in roots)]
+    replay = diagnosis.run.get("replay")
+    explain = [f"stabdiag explain {signature}" for signature in roots]
+    return [report, *([str(replay)] if replay else []), *explain]
