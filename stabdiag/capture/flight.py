@@ -105,12 +105,12 @@ class Flight:
         (closed, arrays), self._arrived = self._arrived, ([], {})
         self._make_rows(closed, arrays)
         if not math.isfinite(scalars.get("loss", 0.0)):
-            self.write("the loss is not finite", step)
+            self.write("the loss is not finite")
         elif not math.isfinite(scalars.get("grad_norm", 0.0)) and not scalars.get("skipped"):
-            self.write("the gradients are not finite", step)
+            self.write("the gradients are not finite")
         elif (now := monotonic()) - self._looked >= LOOK:
             self._looked = now
-            self.answer(step)
+            self.answer()
 
     def _make_rows(self, closed: Sequence[OpenStep], arrays: Arrays) -> None:
         told, self._told = self._told[: len(closed)], self._told[len(closed) :]
@@ -155,11 +155,11 @@ class Flight:
 
     # What makes it write
 
-    def answer(self, step: int) -> None:
+    def answer(self) -> None:
         """Writes the record if somebody has asked for it."""
         because = wanted(self._folder.parent) if self._folder is not None else ""
         if because:
-            self.write(because, step)
+            self.write(because)
 
     def end(self, because: str, step: int) -> None:
         """The process ends for a reason; the step that was under way is part of the record."""
@@ -167,7 +167,7 @@ class Flight:
             self._closed.append(self._open)
             self._open = OpenStep()
             self._told.append(Told(step, math.nan, (), {}))
-        self.write(because, step)
+        self.write(because)
 
     def bring_up_to_date(self) -> None:
         """Makes the rows that wait; waits for the device."""
@@ -175,22 +175,25 @@ class Flight:
         self._closed = self._closed[len(closed) :]
         self._make_rows(closed, HostCopy(_tensors(closed)).arrays())
 
-    def write(self, because: str, step: int) -> None:
+    def write(self, because: str) -> None:
         """Writes the record, once for a reason. Raises OSError."""
         if self._folder is None or because in self._reasons or len(self._reasons) >= MOST:
             return
         self._reasons.add(because)
         self.bring_up_to_date()
-        folder = self._folder / f"step-{step}"
-        if self._ring is None or folder.exists():
+        if self._ring is None:
+            return
+        first, last = self._ring.span()
+        folder = self._folder / f"step-{last}"
+        if folder.exists():  # for another reason
             return
         folder.mkdir()
         for number, kept in self._batches:
             kept.write(folder / f"batch-{number}.safetensors")
-        first = self._ring.save(folder, step, because, other_arrays())
+        self._ring.save(folder, last, because, other_arrays())
         steps = [number for number, _ in self._batches]
         record = f"{self._folder.name}/{folder.name}"
-        self.tell("flight", at=step, because=because, record=record, first=first, batches=steps)
+        self.tell("flight", at=last, because=because, record=record, first=first, batches=steps)
 
     def close_file(self) -> None:
         """What is in it stays: whoever ends the run knows whether it still matters."""

@@ -281,7 +281,7 @@ class Recorder:
     def end(self) -> None:
         """The process ends in good order."""
         self.guard("row", self._rows.flush)
-        self.guard("flight", self.flight.answer, self.step)
+        self.guard("flight", self.flight.answer)
         self.guard("flight", self.flight.bring_up_to_date)
         self.abandon()
         self._event("end", steps=self.step)

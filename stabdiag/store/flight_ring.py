@@ -94,8 +94,13 @@ class Ring:
         for place in range(SLOTS):
             self._write(place)
 
-    def save(self, folder: Path, step: int, because: str, random: Mapping[str, Any]) -> int:
-        """Writes the record of what happened at `step`, and gives its first step. Raises OSError.
+    def span(self) -> tuple[int, int]:
+        """The first and the last step that are in it."""
+        steps = in_order(self.rows)["step"]
+        return int(steps[0]), int(steps[-1])
+
+    def save(self, folder: Path, step: int, because: str, random: Mapping[str, Any]) -> None:
+        """Writes the record of what happened at `step`. Raises OSError.
 
         `random` are the states of Python and numpy now: where they were not kept, but are the same before
         and after, nothing was drawn in between.
@@ -106,7 +111,6 @@ class Ring:
         with (folder / STEPS).open("w+b", buffering=0) as file:
             write_rows(file, rows)
         self._write_about(folder, {"step": step, "because": because})
-        return int(rows["step"][0])
 
     def close(self) -> None:
         self._file.close()
