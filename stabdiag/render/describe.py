@@ -157,6 +157,17 @@ def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:
     return [diagnosis.findings[i] for i in incident.findings if i != incident.root]
 
 
+def kept_steps(run: Run, incident: Incident) -> str:
+    """What the flight record that holds the onset of an incident has: `steps 349 to 412 …`, empty for none."""
+    for event in run.events_of("flight"):
+        first, last = event.data.get("first"), event.step
+        if isinstance(first, int) and last is not None and first <= incident.onset_step <= last:
+            batches = event.data.get("batches") or []
+            kept = f", and {count(len(batches), 'batch', 'batches')}" if batches else ""
+            return f"steps {count(first)} to {count(last)} at full rate{kept}, to be computed again"
+    return ""
+
+
 def others(diagnosis: Diagnosis) -> list[Finding]:
     """The findings that belong to no incident."""
     told = {i for incident in diagnosis.incidents for i in (incident.root, *incident.findings)}

@@ -13,10 +13,7 @@ def replay_code(run: str, step: int, steps: Path, batch: Path | None, sources: S
 
     `sources` are modules that need no stabdiag: of `Ranges`, and of `row_of`, `restore_random`, `calls_of`.
     """
-    told = " ".join(run.split())
-    head = (
-        f"# Step {step} of {told} once more: give it your MODEL and LOSS, and it needs no stabdiag.\n{FUTURE}"
-    )
+    head = f"# Step {step} of {' '.join(run.split())} once more: give it your MODEL and LOSS.\n{FUTURE}"
     bodies = [source.partition(FUTURE)[2].strip("\n") for source in sources]
     calls = _NOT_KEPT if batch is None else f"batch = list(calls_of({str(batch.resolve())!r}, device))"
     return "\n\n".join([head, *bodies, _TAIL.format(step=step, steps=str(steps.resolve()), calls=calls)])
