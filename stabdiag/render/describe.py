@@ -158,7 +158,7 @@ def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:
 
 
 def kept_steps(run: Run, incident: Incident) -> str:
-    """What the flight record that holds the onset of an incident has: `steps 349 to 412 …`, empty for none."""
+    """What the flight record that holds the onset of an incident has, empty for none."""
     for event in run.events_of("flight"):
         first, last = event.data.get("first"), event.step
         if isinstance(first, int) and last is not None and first <= incident.onset_step <= last:
