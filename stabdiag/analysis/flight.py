@@ -13,11 +13,13 @@ from stabdiag.core.run import Run
 
 
 def step_to_replay(run: Run, incidents: Sequence[Incident]) -> int | None:
-    """Where the first critical incident began, if a record reaches back that far; else the last step of the
-    first record. None where there is no record."""
+    """Where the first critical incident began, if a record reaches back that far, and has the batch where it
+    has any; else the last step of the first record. None where there is no record."""
     records = [event for event in run.events_of("flight") if isinstance(event.step, int)]
     onset = next((i.onset_step for i in incidents if i.severity is Severity.critical), None)
-    if onset is not None and any(_first(record) <= onset <= (record.step or 0) for record in records):
+    kept = {step for record in records for step in record.data.get("batches") or ()}
+    within = onset is not None and any(_first(r) <= onset <= (r.step or 0) for r in records)
+    if within and (not kept or onset in kept):
         return onset
     return records[0].step if records else None
 

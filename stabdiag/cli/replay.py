@@ -96,7 +96,7 @@ def _replay(run: Run, records: Sequence[FlightRecord], step: int) -> None:
     done = trainer.replay(run, step, threads, _progress)
     console = console_for(sys.stdout)
     print_ranges(done.ranges, console)
-    console.print(_verdict(done, step), soft_wrap=True)
+    console.print(_verdict(done, step))
 
 
 def _progress(done: int, steps: int) -> None:
