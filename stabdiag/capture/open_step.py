@@ -66,7 +66,7 @@ class OpenStep:
         found = {} if self._norms is None else {"norms": self._norms}
         self._samples = [(name, sample_of(part)) for name, part in self._samples]
         for i, (_, sample) in enumerate(self._samples):
-            if sample.device.type != "cpu":
+            if _elsewhere(sample):
                 found[f"mixture:{i}"] = mixture(sample).reshape(1).view(torch.float32)
                 if sample.is_floating_point():
                     found[f"range:{i}"] = torch.stack(sample.aminmax())
@@ -95,6 +95,11 @@ class OpenStep:
             lows[name] = float(np.minimum(lows.get(name, low), low))
             highs[name] = float(np.maximum(highs.get(name, high), high))
         return {"fingerprint": prints, "min": lows, "max": highs} if prints else {}
+
+
+def _elsewhere(tensor: torch.Tensor) -> bool:
+    """Whether to read it is to wait for a device."""
+    return tensor.device.type != "cpu"
 
 
 def _measured(sample: torch.Tensor) -> tuple[int, float, float]:

@@ -38,7 +38,6 @@ class Ring:
         inputs: Sequence[str],
         facts: Mapping[str, Any],
     ) -> None:
-        """Raises OSError."""
         self.parameters = tuple(parameters)
         self.inputs = tuple(inputs)
         self.rows = blank_rows(kind)
@@ -47,11 +46,20 @@ class Ring:
         self._fields = {name: self.rows[name] for name in kind.names or ()}
         self._bytes = self.rows.view(np.uint8).data
         self._size = self.rows.itemsize
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / STEPS).open("w+b", buffering=0)
-        self._fd = self._file.fileno()
-        self._head = write_rows(self._file, self.rows)
-        self._write_about(folder, {})
+        self._head = 0
+        self._file = self._opened(folder)
+
+    def _opened(self, folder: Path) -> BinaryIO | None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.ExitStack() as stack:
+                file = stack.enter_context((folder / STEPS).open("w+b", buffering=0))
+                self._head = write_rows(file, self.rows)
+                self._write_about(folder, {})
+                stack.pop_all()
+                return file
+        except OSError:
+            return None
 
     def _write_about(self, folder: Path, more: Mapping[str, Any]) -> None:
         named = {"schema": SCHEMA, "parameters": self.parameters, "inputs": self.inputs}
@@ -76,10 +84,11 @@ class Ring:
         self._write(place)
 
     def _write(self, place: int) -> None:
-        size = self._size
-        at = place * size
-        with contextlib.suppress(OSError):
-            os.pwrite(self._fd, self._bytes[at : at + size], self._head + at)
+        if self._file is not None:
+            size = self._size
+            at = place * size
+            with contextlib.suppress(OSError):
+                os.pwrite(self._file.fileno(), self._bytes[at : at + size], self._head + at)
 
     def take_over(self, older: Ring) -> None:
         """The rows of a ring for other parameters, inputs or devices, as far as both have a place."""
@@ -113,7 +122,8 @@ class Ring:
         self._write_about(folder, {"step": step, "because": because})
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _move(names: Sequence[str], values: Rows, to: Sequence[str], target: Rows) -> None:

@@ -12,7 +12,9 @@ from torch import nn
 
 import stabdiag
 from stabdiag.capture.flight import Flight
+from stabdiag.capture.open_step import OpenStep
 from stabdiag.capture.session import Session
+from stabdiag.capture.transfer import HostCopy
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.tier import Tier
 from stabdiag.reference.kept_step import calls_of, restore_random
@@ -82,6 +84,28 @@ def test_the_last_64_steps_are_there_at_full_rate_whatever_was_recorded(recorded
     np.testing.assert_array_equal(record.rows["max"][:, 0], [batch.max().item() for batch in given[36:]])
     assert np.isfinite(record.rows["loss"]).all()
     assert (record.rows["lr"] == np.float32(1e-2)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+def test_what_travels_from_a_device_says_the_same_as_what_is_on_the_host(monkeypatch, dtype):
+    """The bits of an integer travel as two floating numbers, among others."""
+    module = nn.Linear(4, 4)
+    given = [(torch.randn(n, 4) * 50).to(dtype) for n in (3, 700, 5000)]
+
+    def told() -> dict[str, dict[str, float]]:
+        step = OpenStep()
+        step.sample("", module, tuple(given[:1]), {"odd": given[1], "large": given[2]})
+        step.sample("", module, tuple(given[1:2]), {})
+        return step.inputs(HostCopy(step.tensors()).arrays())
+
+    on_host = told()
+    monkeypatch.setattr("stabdiag.capture.open_step._elsewhere", lambda _: True)
+    assert len(OpenStep().tensors()) == 0
+    np.testing.assert_equal(told(), on_host)
+    assert on_host["fingerprint"]["odd"] == fingerprint(given[1]).item()
+    assert on_host["fingerprint"]["large"] == fingerprint(given[2]).item()
+    together = int(fingerprint(given[0]).item() + fingerprint(given[1]).item()) % 2**24
+    assert on_host["fingerprint"]["input"] == together
 
 
 def test_what_was_seen_of_a_batch_is_what_it_was_when_the_model_got_it(recorded):
@@ -327,6 +351,8 @@ def test_a_folder_that_cannot_be_written_costs_the_record_alone(tmp_path):
     (tmp_path / "flight").write_text("in the way")
     session = Session(tmp_path, Cadence(every=3))
     train(*network(), batches(20))
+    assert list(load(tmp_path).events_of("recorder-error")) == []
+    session.write_flight("wanted")
     session.end()
     run = load(tmp_path)
     assert [event.data["probe"] for event in run.events_of("recorder-error")] == ["flight"]

@@ -114,14 +114,21 @@ def test_what_cannot_be_made_again_is_told_in_one_line(arguments, more, message,
     assert capsys.readouterr().err == ""
 
 
-def test_threads_are_those_of_the_run_and_then_ours_again(arguments):
+def test_threads_are_those_of_the_run_and_then_ours_again(arguments, monkeypatch):
     run = recorded(arguments)
+    threads = []
+    original = trainer.train
+    monkeypatch.setattr(
+        "stabdiag.zoo.replay.train",
+        lambda *args, **more: (threads.append(torch.get_num_threads()), original(*args, **more))[1],
+    )
     torch.set_num_threads(2)
     try:
         assert replay(run, 1, threads=1).differs is None
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+    assert set(threads) == {1}
 
 
 def test_the_trainers_command_is_known_and_no_other():
