@@ -20,7 +20,13 @@ from torch import nn
 import stabdiag
 from stabdiag.capture.hooks import Hook
 from stabdiag.capture.probes import batches, gradients, outputs, updates
+from stabdiag.capture.probes.attention import AttentionProbe
+from stabdiag.capture.probes.logits import LogitsProbe
+from stabdiag.capture.probes.optimizers import OptimizerProbe
+from stabdiag.capture.probes.replicas import ReplicaProbe
+from stabdiag.capture.probes.router import RouterProbe
 from stabdiag.capture.probes.run import RunProbe
+from stabdiag.capture.probes.timing import TimingProbe
 from stabdiag.core.tier import Tier
 
 STEPS = 52
@@ -38,6 +44,14 @@ KINDS = [
     "in-backward",
     "penalty",
     "compiled",
+    "bfloat16",
+    "float64",
+    "float8",
+    "averaged",
+    "unrolled",
+    "mixture",
+    "together",
+    "deep",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -102,6 +116,12 @@ PROBES = [
     (updates.UpdateProbe, "on_step_end", {"run", "batch", "output", "output_grad", "grad"}),
     (batches.BatchProbe, "on_call", {"run", "output", "output_grad", "grad", "update"}),
     (RunProbe, "on_backward_begin", {"batch", "output", "output_grad", "grad", "update"}),
+    (TimingProbe, "on_call", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (OptimizerProbe, "on_step_end", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (LogitsProbe, "on_backward_begin", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (AttentionProbe, "harvest", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (RouterProbe, "harvest", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (ReplicaProbe, "harvest", {"run", "batch", "output", "output_grad", "grad", "update"}),
 ]
 
 

@@ -181,6 +181,7 @@ class Session:
 
     def end(self) -> None:
         """Gives all seams back and writes the last row."""
+        self._guard("discovery", self._look_for_skipped_step)
         self._seams.remove()
         self._discovery.remove()
         self._optimizers.forget()
