@@ -109,6 +109,7 @@ def test_most_fixes_have_something_to_say_of_a_run_with_everything_wrong():
     silent = [fix.id for fix in FIXES if fix.propose(rich_run(), finding()) is None]
     assert silent == [
         "fix-schedule",
+        "fp32-master-weights",
         "loosen-clipping",
         "lower-epsilon",
         "raise-epsilon",

@@ -28,17 +28,21 @@ def batch():
     return torch.randn(16, 8), torch.randn(16, 4)
 
 
-def plain():
-    model = mlp()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+def fit(model, optimizer, dtype=torch.float32):
     for _ in range(STEPS):
-        x, y = batch()
+        x, y = (part.to(dtype) for part in batch())
         loss = F.mse_loss(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         yield loss
     yield from model.parameters()
+
+
+def plain():
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    yield from fit(model, optimizer)
 
 
 def accumulation():
@@ -53,6 +57,28 @@ def accumulation():
         yield nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
+    yield from model.parameters()
+
+
+def evaluated():
+    """Labels, some of them ignored, and evaluations between the steps."""
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    held_out = torch.randn(32, 8), torch.randint(4, (32,))
+    for step in range(STEPS):
+        x, y = torch.randn(16, 8), torch.randint(4, (16,))
+        y[:2] = -100
+        loss = F.cross_entropy(model(x), y, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+        if step % 10 == 3:
+            model.eval()
+            with torch.no_grad():
+                yield nn.CrossEntropyLoss()(model(held_out[0]), held_out[1])
+                yield F.mse_loss(model(held_out[0]), torch.randn(32, 4), reduction="sum")
+            model.train()
     yield from model.parameters()
 
 
@@ -203,14 +229,7 @@ def compiled():
 def of_type(dtype):
     model = mlp().to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        x, y = (part.to(dtype) for part in batch())
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer, dtype)
 
 
 class Rounded(nn.Module):
@@ -238,14 +257,7 @@ class Straight(nn.Module):
 def float8():
     model = Straight()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        x, y = batch()
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer)
 
 
 def averaged():
@@ -300,14 +312,7 @@ class Mixture(nn.Module):
 def mixture():
     model = Mixture()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        x, y = batch()
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer)
 
 
 def together():
@@ -331,20 +336,14 @@ def together():
 def deep():
     model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(150)), nn.Linear(8, 4))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for _ in range(STEPS):
-        x, y = batch()
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer)
 
 
 KINDS = {
     "plain": plain,
     "accumulation": accumulation,
     "autocast": autocast,
+    "evaluated": evaluated,
     "scaler": scaler,
     "closure": closure,
     "checkpoint": lambda: checkpointed(False),
