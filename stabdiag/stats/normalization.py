@@ -1,0 +1,45 @@
+"""What a normalization layer does to a batch, and would do in evaluation."""
+
+from __future__ import annotations
+
+import torch
+
+STATISTICS = ("mismatch", "variance_ratio", "headroom")
+VALUES, ROWS = 1024, 256
+
+
+def batch_statistics(
+    batch: torch.Tensor, mean: torch.Tensor | None, variance: torch.Tensor | None, eps: float
+) -> torch.Tensor:
+    """Of a batch normalization's input [items, channels, …], and its running statistics [channels]:
+    float32 [3] on its device, each the median over channels. Up to 1,024 values a channel are taken.
+
+    mismatch        root mean square difference between an output as training makes it, from the
+                    statistics of the batch, and as evaluation would, from the running ones, in standard
+                    deviations of the former: sqrt((sigma/s - 1)^2 + ((mu - m)/s)^2)
+    variance_ratio  running variance over that of the batch
+    headroom        variance of the batch over eps
+    """
+    items = batch.detach().flatten(2) if batch.dim() > 2 else batch.detach()[:, :, None]
+    most = max(VALUES // items.shape[0], 1)
+    items = items[:, :, :: -(-items.shape[2] // most)].to(torch.float32)
+    if items.shape[0] > VALUES:
+        items = items[:: -(-items.shape[0] // VALUES)]
+    spread, middle = torch.var_mean(items, (0, 2), correction=0)
+    nothing = spread.new_full((), float("nan"))
+    headroom = spread.median() / eps
+    if mean is None or variance is None:
+        return torch.stack([nothing, nothing, headroom])
+    running = variance.detach().to(torch.float32) + eps
+    stretch = ((spread + eps) / running).sqrt()
+    shift = (middle - mean.detach().to(torch.float32)) / running.sqrt()
+    mismatch = ((stretch - 1).square() + shift.square()).sqrt()
+    return torch.stack([mismatch.median(), stretch.square().reciprocal().median(), headroom])
+
+
+def row_headroom(rows: torch.Tensor, dims: int, eps: float, *, centred: bool) -> torch.Tensor:
+    """Of a layer normalization's input, which it normalizes over the last `dims`: variance (mean square, if
+    not `centred`) over eps, the median over up to 256 rows; 0-d float32 on its device."""
+    rows = rows.detach().flatten(-dims).reshape(-1, rows.shape[-dims:].numel())
+    rows = rows[:: -(-rows.shape[0] // ROWS)].to(torch.float32)
+    return (rows.var(1, correction=0) if centred else rows.square().mean(1)).median() / eps
