@@ -38,6 +38,9 @@ KINDS = [
     "in-backward",
     "penalty",
     "compiled",
+    "evaluated",
+    "variational",
+    "transformer",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

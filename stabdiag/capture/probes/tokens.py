@@ -21,6 +21,7 @@ from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
 from stabdiag.stats.tokens import STATISTICS, sampled, token_statistics
 
+AT_FIRST = 2
 LEAST = 8
 """Tokens and channels below which a tensor of three dimensions is not taken for a sequence."""
 
@@ -28,14 +29,15 @@ LEAST = 8
 @probe
 class TokenProbe(Probe):
     """Kind `tokens`, a site a module whose first output is [batch, tokens, channels]: `cosine`, `spread` and
-    `rank` as `stats.tokens` has them, of the first call in the step.
+    `rank` as `stats.tokens` has them, of the first call in the step. The first two steps are measured, and
+    slow ones.
 
     Where the model's input is a table of tokens and the output has its two dimensions swapped, tokens come
     first, as in torch's own transformer.
     """
 
     id = "tokens"
-    tier = Tier.SLOW
+    tier = Tier.STANDARD
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
@@ -43,6 +45,7 @@ class TokenProbe(Probe):
         self._sites: dict[str, Site] = {}
         self._taken: dict[str, torch.Tensor] = {}
         self._table: tuple[int, ...] = ()
+        self._measured = 0
 
     def on_call(
         self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -51,7 +54,7 @@ class TokenProbe(Probe):
         self._table = next((tuple(t.shape) for t in tables if not t.is_floating_point()), ())
 
     def arm(self, tier: Tier) -> None:
-        if tier >= self.tier:
+        if tier > self.tier or (tier == self.tier and self._measured < AT_FIRST):
             self._handles += self.on_shadow(self.subject.modules)
 
     def on_shadow(self, modules: Mapping[str, nn.Module]) -> list[RemovableHandle]:
@@ -81,6 +84,7 @@ class TokenProbe(Probe):
 
     def harvest(self) -> Harvest | None:
         taken, self._taken = self._taken, {}
+        self._measured += 1
         return Harvest(taken, partial(self._finish, tuple(self._sites.values()))) if taken else None
 
     def _finish(self, sites: tuple[Site, ...], arrays: Arrays, _scale: float) -> Measured:
