@@ -29,9 +29,10 @@ def learning_rate_too_low(run: Run, finding: Finding) -> Weight | None:
     case, plan = Case(), schedule(run)
     gap = finding.facts.get("lr_ratio")
     if gap is not None:  # of two sides of a game
+        own = figure(finding.facts["lr"])
         case.speaks_for(
             0.85 * ramp(gap, 2, 20),
-            f"the side that loses learns at {figure(finding.facts['lr'])}, 1/{figure(gap)} of the other's rate",
+            f"the side that loses learns at {own}, the other {figure(gap)} times as fast",
         )
         return case.weight()
     ratios = matrix_ratio(run, finding.onset_step, finding.last_step)

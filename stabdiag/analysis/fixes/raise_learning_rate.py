@@ -43,7 +43,7 @@ def _of_the_side_that_loses(rate: float, gap: float, side: str) -> Change | None
     target = rounded(rate * gap)
     optimizer = f"optimizer_of_{side.replace('.', '_').lower()}"
     return Change(
-        f"learning rate of {side} {figure(rate)} → {figure(target)}: the other side learns {figure(gap)} times "
-        "as fast",
+        f"learning rate of {side} {figure(rate)} → {figure(target)}: the other learns {figure(gap)} times as "
+        "fast",
         f'for group in {optimizer}.param_groups:\n    group["lr"] = {target:g}',
     )
