@@ -18,6 +18,10 @@ from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 
+LAST = 3
+"""Records that have to agree: while only the frequencies of tokens are learned, all of them look alike."""
+
+
 @signature(
     "rank-collapse",
     title="The tokens of a sequence become one and the same with depth",
@@ -39,9 +43,10 @@ def rank_collapse(
     tokens that much alike: there it suffices that the second half of the run brought nothing. Otherwise it
     is info. The site is the first layer from which on tokens stay alike.
 
-    Look-alikes: trained language models point into a narrow cone, by a few channels that are large at every
-    token: the spread of the median channel does not see these. A classifier of sequences pools its tokens.
-    A batch of one repeated text.
+    Look-alikes: while a model learns the frequencies of tokens, its last layer says the same of all.
+    Trained language models point into a narrow cone, by a few channels that are large at every token: the
+    spread of the median channel does not see these. A classifier of sequences pools its tokens. A batch of
+    one repeated text.
 
     Fixes: a residual connection around attention and feed-forward layer; a smaller initialisation of what
     they add; normalisation before, not after, the addition.
@@ -53,14 +58,14 @@ def rank_collapse(
     """
     table, part = run.table("tokens.cosine"), run.table("tokens.spread")
     rows = np.flatnonzero(np.isfinite(table.values).any(axis=1))
-    if not len(rows):
-        raise NotEvaluable("tokens were compared at no step")
+    if len(rows) < LAST:
+        raise NotEvaluable(f"tokens were compared at only {len(rows)} steps")
     order = _hidden(run, table)
     if len(order) < 3:
         raise NotEvaluable("fewer than three layers hold sequences of tokens")
     steps, cosine = table.steps[rows], table.values[rows][:, order].astype(np.float64)
     varied = part.values[rows][:, order].astype(np.float64)
-    late_cosine, late_spread = median(cosine[-3:], axis=0), median(varied[-3:], axis=0)
+    late_cosine, late_spread = median(cosine[-LAST:], axis=0), median(varied[-LAST:], axis=0)
     varied_less = late_spread < min(spread, 0.5 * float(late_spread[0]))
     collapsed: Flags = np.asarray((late_cosine > alike) & varied_less)
     if not (late_cosine[0] < apart and collapsed[-1]):
@@ -77,7 +82,7 @@ def rank_collapse(
     facts = {"cosine": value, "spread": float(late_spread[-1]), "cosine_first": float(late_cosine[0]),
              "layers": float(len(names)), "harmed": float(bad)}  # fmt: skip
     if "tokens.rank" in run:
-        facts["rank"] = float(np.nanmedian(run.table("tokens.rank").values[rows[-3:], order[-1]]))
+        facts["rank"] = float(np.nanmedian(run.table("tokens.rank").values[rows[-LAST:], order[-1]]))
     severity = Severity.critical if lost else Severity.warning
     yield Finding(
         severity=severity if bad else Severity.info,
