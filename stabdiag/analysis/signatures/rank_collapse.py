@@ -17,7 +17,6 @@ from stabdiag.core.run import Run, Table
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
-
 LAST = 3
 """Records that have to agree: while only the frequencies of tokens are learned, all of them look alike."""
 
