@@ -37,6 +37,13 @@ def batch_statistics(
     return torch.stack([mismatch.median(), stretch.square().reciprocal().median(), headroom])
 
 
+def unevenness(gain: torch.Tensor) -> torch.Tensor:
+    """Largest absolute value of a gain over its root mean square: 1 where all are alike, as fresh ones are;
+    0-d float32 on its device."""
+    gain = gain.detach().to(torch.float32)
+    return gain.abs().max() / gain.square().mean().sqrt()
+
+
 def row_headroom(rows: torch.Tensor, dims: int, eps: float, *, centred: bool) -> torch.Tensor:
     """Of a layer normalization's input, which it normalizes over the last `dims`: variance (mean square, if
     not `centred`) over eps, the median over up to 256 rows; 0-d float32 on its device."""

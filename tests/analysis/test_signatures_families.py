@@ -251,13 +251,8 @@ def test_experts_that_are_idle_from_a_step_on_are_told_with_the_favourite():
 
 
 def gains(uneven, loss):
-    sites = [Site("weight", f"ln{i}.weight", "LayerNorm", (64,), order=i) for i in range(3)]
-    series = {
-        "weight.norm": np.full((40, 3), 8.0),
-        "weight.absmax": np.full((40, 3), uneven),
-        "run.loss": loss,
-    }
-    return run_of(series, sites={"weight": sites}, steps={"weight": EVERY}, events=[CLASSES])
+    series = {"normalization.gain": np.full((40, 3), uneven), "run.loss": loss}
+    return run_of(series, steps={"normalization": EVERY}, events=[CLASSES])
 
 
 def test_weights_that_were_trained_before_are_known_by_their_gains_or_their_first_loss():

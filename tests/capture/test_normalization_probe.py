@@ -54,5 +54,12 @@ def test_headroom_is_known_of_all_kinds(watch, at):
     assert room["3"] == pytest.approx(1e6, rel=0.5)
 
 
+def test_gains_are_those_before_the_first_step(watch, at):
+    model = net(0.1)
+    nn.init.constant_(model[2].weight[:4], 2.0)
+    gains = at(train(model, watch, 1), "normalization.gain")
+    assert gains == {"1": 1.0, "2": pytest.approx(2 / math.sqrt(1.75)), "3": 1.0}
+
+
 def test_in_evaluation_mode_nothing_is_compared(watch, at):
     assert math.isnan(at(train(net(0.1), watch, 1, eval_mode=True), "normalization.mismatch")["1"])

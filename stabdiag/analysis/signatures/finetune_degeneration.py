@@ -12,9 +12,10 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.pretrained import pretrained
-from stabdiag.analysis.step_size import matrix_ratio, schedule
+from stabdiag.analysis.step_size import schedule
+from stabdiag.analysis.updates import updates
 from stabdiag.core.finding import Evidence, Finding, Severity
-from stabdiag.core.run import Run
+from stabdiag.core.run import MissingSeries, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
@@ -39,17 +40,24 @@ from stabdiag.core.synthetic import run_of
     causes=("learning-rate-too-high", "missing-warmup", "optimizer-state-lost"),
 )
 def finetune_degeneration(
-    run: Run, *, rise: float = 0.1, first: float = 30.0, ratio: float = 0.05, vanished: float = 0.01
+    run: Run,
+    *,
+    rise: float = 0.1,
+    first: float = 30.0,
+    ratio: float = 0.05,
+    replaced: float = 0.3,
+    vanished: float = 0.01,
 ) -> Iterator[Finding]:
     """What it means: the first steps of a fine-tuning are so large that the weights that were loaded are
     lost, and it goes on from something worse than a good initialisation; or no gradient reaches them.
 
     How it is detected: only in a run that did not begin with fresh weights: the gains of normalization
-    layers differ, or the first loss is below that of guessing. The loss, as the median of 3 steps, rises
-    within the `first` steps by more than `rise` of its first value, and beyond its noise, and the median
-    update ratio of that time is above `ratio`, where it was recorded: a warning; critical where the loss
-    ends above its start. Or it makes no progress in 100 steps while the gradient norm falls below
-    `vanished` of its first value: a warning.
+    layers differ, or the first loss is below that of guessing. Within the `first` steps a step changes the
+    weights, in the median of the matrices, by more than the share `replaced`; or the loss, as the median of
+    3 steps, rises by more than `rise` of its first value and beyond its noise, and the update ratio is
+    above `ratio`, where it was recorded: a warning; critical where the loss ends above its start. Or it
+    makes no progress in 100 steps while the gradient norm falls below `vanished` of its first value: a
+    warning.
 
     Look-alikes: a new head begins at chance, and its loss may rise a little by its first steps. The loss on
     the old data rises in any fine-tuning. A resumed run without its optimizer state jumps likewise.
@@ -68,27 +76,30 @@ def finetune_degeneration(
     curve = loss_curve(run, least=10)
     if curve.several:
         raise NotEvaluable("several optimizers train, whose losses may be opposed")
-    yield from _destroyed(run, curve, loaded, rise, int(first), ratio) or _never_used(
+    yield from _destroyed(run, curve, loaded, rise, int(first), ratio, replaced) or _never_used(
         run, curve, loaded, vanished
     )
 
 
 def _destroyed(
-    run: Run, curve: LossCurve, loaded: str, rise: float, first: int, ratio: float
+    run: Run, curve: LossCurve, loaded: str, rise: float, first: int, ratio: float, replaced: float
 ) -> list[Finding]:
     begin = curve.values[: first + 2]
     begin = np.where(np.isfinite(begin), begin, np.inf)
     smooth = np.array([np.median(begin[i : i + 3]) for i in range(len(begin) - 2)])
     start = float(np.median(begin[:2]))
     above = np.flatnonzero(smooth - start > max(rise * abs(start), 3 * curve.noise))
-    ratios = matrix_ratio(run, 0, first)
-    largest = float(np.max(ratios.values)) if len(ratios) else None
-    if not above.size or not np.isfinite(start) or (largest is not None and largest < ratio):
+    if not np.isfinite(start):
+        return []
+    longest = _longest_update(run, first)
+    largest = None if longest is None else longest[1]
+    thrown = largest is not None and largest > replaced
+    if not thrown and (not above.size or (largest is not None and largest < ratio)):
         return []
     peak = int(np.argmax(smooth))
     top = float(smooth[peak])
     bad = not curve.end < start
-    onset = int(curve.steps[above[0]])
+    onset = longest[0] if thrown and longest is not None else int(curve.steps[above[0]])
     facts = {"loss_first": start, "loss_peak": min(top, 3e38), "harmed": float(bad)}
     rate = schedule(run).rate.peak(0, first)
     facts |= {"update_ratio": largest} if largest is not None else {}
@@ -100,15 +111,29 @@ def _destroyed(
         sites=("run",),
         onset_step=onset,
         peak_step=max(int(curve.steps[peak]), onset),
-        last_step=max(int(curve.steps[above[-1]]), int(curve.steps[peak])),
-        message=f"The loss rises from {figure(start)} to {figure(top)} within {peak + 1} steps of a model "
-        f"that had been trained before ({loaded}){told}.",
-        value=facts["loss_peak"] - start,
-        threshold=rise * abs(start),
+        last_step=max(int(curve.steps[peak]), onset),
+        message=f"A model that had been trained before ({loaded}) loses it: its loss goes from "
+        f"{figure(start)} to {figure(top)} within {peak + 1} steps{told}.",
+        value=largest if thrown else facts["loss_peak"] - start,
+        threshold=replaced if thrown else rise * abs(start),
         evidence=(Evidence("run.loss", ("run",), threshold=start * (1 + rise)),),
         facts=facts,
     )
     return [finding]
+
+
+def _longest_update(run: Run, first: int) -> tuple[int, float] | None:
+    """The step and the median update ratio of the longest of the `first` steps, without matrices that began
+    at zero, as those of adapters do."""
+    try:
+        taken = updates(run)
+    except MissingSeries:
+        return None
+    early = (taken.steps <= first) & np.isfinite(taken.middle)
+    if not early.any():
+        return None
+    at = int(np.argmax(np.where(early, taken.middle, -np.inf)))
+    return int(taken.steps[at]), float(taken.middle[at])
 
 
 def _never_used(run: Run, curve: LossCurve, loaded: str, vanished: float) -> list[Finding]:
@@ -139,17 +164,16 @@ def _never_used(run: Run, curve: LossCurve, loaded: str, vanished: float) -> lis
 
 
 def _run(rng: np.random.Generator, loss: np.ndarray, *, uneven: float, ratio: float = 0.4) -> Run:
-    gains = [Site("weight", f"blocks.{i}.ln.weight", "LayerNorm", (64,), order=i) for i in range(3)]
+    gains = [Site("normalization", f"blocks.{i}.ln", "LayerNorm", order=i) for i in range(2)]
     matrices = [Site("update", f"blocks.{i}.fc.weight", "Linear", (64, 64), order=i) for i in range(3)]
     steps = np.arange(len(loss))
     ratios = ratio * np.exp(-steps / 10)[:, None] * np.exp(0.1 * rng.standard_normal((len(loss), 3)))
     series = {
         "run.loss": loss + 0.02 * rng.standard_normal(len(loss)),
-        "weight.norm": np.full((len(loss), 3), 8.0),
-        "weight.absmax": np.full((len(loss), 3), uneven),
+        "normalization.gain": np.full((len(loss), 2), uneven),
         "update.ratio": ratios + 1e-3,
     }
-    return run_of(series, sites={"weight": gains, "update": matrices})
+    return run_of(series, sites={"normalization": gains, "update": matrices})
 
 
 def _rising() -> np.ndarray:

@@ -18,7 +18,7 @@ from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import in_transform, measurable, tensors_in
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
-from stabdiag.stats.normalization import STATISTICS, batch_statistics, row_headroom
+from stabdiag.stats.normalization import STATISTICS, batch_statistics, row_headroom, unevenness
 
 OF_ROWS = ("LayerNorm", "RMSNorm")
 
@@ -31,6 +31,7 @@ class NormalizationProbe(Probe):
                     deviations; of batch normalization in training mode
     variance_ratio  of the running statistics over that of the batch
     headroom        variance that it divides by over its eps: below 1 it does not normalize
+    gain            largest of its gains over their root mean square, before the step: 1 of a fresh layer
     values          of a channel in the batch
     items           in the batch
 
@@ -77,6 +78,10 @@ class NormalizationProbe(Probe):
             headroom = row_headroom(values, dims, _eps(module), centred=centred)
             nothing = headroom.new_full((), float("nan"))
             self._taken[name] = torch.stack([nothing, nothing, headroom])
+        gain = getattr(module, "weight", None)
+        known = measurable(gain) if isinstance(gain, torch.Tensor) else None
+        own = self._taken[name].new_full((), float("nan")) if known is None else unevenness(known)
+        self._taken[name] = torch.cat([self._taken[name], own.to(self._taken[name].device)[None]])
         if name not in self._sites:
             order = self.subject.order.get(name, -1)
             self._sites[name] = Site("normalization", name, type(module).__name__, order=order)
@@ -100,12 +105,12 @@ class NormalizationProbe(Probe):
         arrays: Arrays,
         _scale: float,
     ) -> Measured:
-        block = np.full((len(STATISTICS) + 2, len(sites)), np.nan, np.float32)
+        block = np.full((len(STATISTICS) + 3, len(sites)), np.nan, np.float32)
         for position, site in enumerate(sites):
             if site.name in arrays:
                 block[:-2, position] = arrays[site.name]
                 block[-2:, position] = sizes.get(site.name, np.nan)
-        columns = dict(zip((*STATISTICS, "values", "items"), block, strict=True))
+        columns = dict(zip((*STATISTICS, "gain", "values", "items"), block, strict=True))
         measured = [site.name in arrays for site in sites]
         lost = ~np.isfinite(columns["headroom"])
         columns["nonfinite"] = np.where(measured, lost, np.nan).astype(np.float32)
