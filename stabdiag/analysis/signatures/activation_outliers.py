@@ -10,13 +10,14 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import loss_curve
-from stabdiag.analysis.robust import baseline
+from stabdiag.analysis.robust import Doubles, Flags, baseline
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import MissingSeries, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 WINDOW, LEAST = 32, 4
+COARSE = 0.7
 FLOOR = 0.1
 """Least scale of the logarithm of a peak ratio: a tenth, the noise of the largest of a batch's values."""
 
@@ -80,9 +81,7 @@ Jump = tuple[int, int, float, float]
 
 def _jumped(absmax: np.ndarray, ratio: np.ndarray, jump: float, rise: float) -> list[Jump]:
     # A coarse look at all sites at once, and a close one at those few that may have jumped.
-    held = np.minimum(np.minimum(ratio[1:-2], ratio[2:-1]), ratio[3:])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        may = (held / np.where(ratio[:-3] > 0, ratio[:-3], np.nan) > jump / 2)[LEAST - 1 :].any(axis=0)
+    may = _may_jump(ratio, COARSE * np.log(jump)) & _may_jump(absmax, COARSE * np.log(rise))
     found = []
     for column in np.flatnonzero(may):
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -99,6 +98,21 @@ def _jumped(absmax: np.ndarray, ratio: np.ndarray, jump: float, rise: float) -> 
                 (row, int(column), float(np.exp(usual.center[row])), float(np.exp(of_size.center[row])))
             )
     return sorted(found)
+
+
+def _may_jump(values: Doubles, by: float) -> Flags:
+    """[sites]: whether three records in a row ever lie `by` logarithms above the mean of the eight before."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log(values)
+    logs[~np.isfinite(logs)] = np.nan
+    sums = np.cumsum(np.vstack([np.zeros(logs.shape[1]), np.nan_to_num(logs)]), axis=0)
+    counts = np.cumsum(np.vstack([np.zeros(logs.shape[1]), ~np.isnan(logs)]), axis=0)
+    rows = np.arange(LEAST, len(logs) - 2)
+    begin = np.maximum(rows - 8, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before = (sums[rows] - sums[begin]) / (counts[rows] - counts[begin])
+        held = np.minimum(np.minimum(logs[rows], logs[rows + 1]), logs[rows + 2])
+        return np.asarray((held - before > by).any(axis=0))
 
 
 def _told(

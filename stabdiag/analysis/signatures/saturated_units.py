@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import improves, suffers
+from stabdiag.analysis.depth import evenly
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.robust import forward_filled
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -53,7 +54,9 @@ def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9
     if known.sum() < 3:
         raise NotEvaluable(f"it was measured at only {int(known.sum())} steps")
     order = np.argsort([site.order for site in table.sites], kind="stable")
-    steps, filled = table.steps[known], forward_filled(table.values[known][:, order])
+    rows = np.flatnonzero(known)
+    rows = rows[evenly(len(rows))]
+    steps, filled = table.steps[rows], forward_filled(table.values[rows][:, order])
     names = tuple(table.names[i] for i in order)
     with np.errstate(invalid="ignore"):
         above = filled > saturated
