@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from stabdiag.stats.sample import stride_of
+
 STATISTICS = ("mismatch", "variance_ratio", "headroom")
 VALUES, ROWS = 1024, 256
 
@@ -11,8 +13,9 @@ VALUES, ROWS = 1024, 256
 def batch_statistics(
     batch: torch.Tensor, mean: torch.Tensor | None, variance: torch.Tensor | None, eps: float
 ) -> torch.Tensor:
-    """Of a batch normalization's input [items, channels, …], and its running statistics [channels]:
-    float32 [3] on its device, each the median over channels. Up to 1,024 values a channel are taken.
+    """Of a batch normalization's input [items, channels, …], and its running statistics [channels]: float32
+    [3] on its device, each the median over channels. Of many values a channel about 1,024 are taken, or a
+    few thousand.
 
     mismatch        root mean square difference between an output as training makes it, from the
                     statistics of the batch, and as evaluation would, from the running ones, in standard
@@ -21,10 +24,9 @@ def batch_statistics(
     headroom        variance of the batch over eps
     """
     items = batch.detach().flatten(2) if batch.dim() > 2 else batch.detach()[:, :, None]
-    most = max(VALUES // items.shape[0], 1)
-    items = items[:, :, :: -(-items.shape[2] // most)].to(torch.float32)
-    if items.shape[0] > VALUES:
-        items = items[:: -(-items.shape[0] // VALUES)]
+    # Odd strides, so that they do not lock onto one column of the images.
+    items = items[:: stride_of(items.shape[0], VALUES)]
+    items = items[:, :, :: stride_of(items.shape[2], max(VALUES // items.shape[0], 1))].to(torch.float32)
     spread, middle = torch.var_mean(items, (0, 2), correction=0)
     nothing = spread.new_full((), float("nan"))
     headroom = spread.median() / eps

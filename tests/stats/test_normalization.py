@@ -29,6 +29,16 @@ def test_mismatch_is_how_far_evaluation_is_from_training(shape):
     }
 
 
+def test_a_sample_of_large_images_sees_all_their_columns():
+    torch.manual_seed(0)
+    images = torch.randn(128, 2, 16, 16)
+    images[..., 0] = 0.0  # as padding leaves borders
+    mean, variance = images.mean((0, 2, 3)), images.var((0, 2, 3), correction=0)
+    mismatch, ratio, _ = batch_statistics(images, mean, variance, 1e-5).tolist()
+    assert mismatch < 0.06
+    assert ratio == pytest.approx(1.0, abs=0.06)
+
+
 def test_without_running_statistics_there_is_nothing_to_compare():
     found = batch_statistics(torch.randn(64, 8), None, None, 1e-5)
     assert found[:2].isnan().all()

@@ -87,7 +87,7 @@ def _destroyed(
     begin = curve.values[: first + 2]
     begin = np.where(np.isfinite(begin), begin, np.inf)
     smooth = np.array([np.median(begin[i : i + 3]) for i in range(len(begin) - 2)])
-    start = float(np.median(begin[:2]))
+    start = float(begin[0])
     above = np.flatnonzero(smooth - start > max(rise * abs(start), 3 * curve.noise))
     if not np.isfinite(start):
         return []
@@ -98,7 +98,7 @@ def _destroyed(
         return []
     peak = int(np.argmax(smooth))
     top = float(smooth[peak])
-    bad = not curve.end < start
+    bad = not curve.end < start + curve.margin
     onset = longest[0] if thrown and longest is not None else int(curve.steps[above[0]])
     facts = {"loss_first": start, "loss_peak": min(top, 3e38), "harmed": float(bad)}
     rate = schedule(run).rate.peak(0, first)

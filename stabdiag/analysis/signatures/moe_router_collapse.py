@@ -18,6 +18,7 @@ from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 EXPERT = re.compile(r"^(.*)\[e(\d+)\]$")
+BEGIN = 20
 RECORDS = 3
 """Records over which loads are averaged: one batch holds few tokens for each of many experts."""
 
@@ -66,12 +67,15 @@ def moe_router_collapse(
     """
     routers = _routers(run)
     if not routers:
-        raise NotEvaluable("no router was measured at three steps")
+        raise NotEvaluable("no router was measured")
     found = []
     for router in routers:
         collapsed = (router.spread < spread) | (router.idle > idle)
         since = _to_the_end(collapsed if collapsed[-1] else router.idle > some)
-        if since is not None and router.steps[-1] - router.steps[since] >= persists:
+        began = (
+            0 if since == 0 else router.steps[since or 0]
+        )  # what it is at its first record it has been before
+        if since is not None and router.steps[-1] - began >= persists:
             found.append((bool(collapsed[-1]), router, since))
     found = [entry for entry in found if entry[0]] or found
     if not found:
@@ -118,15 +122,21 @@ def _routers(run: Run) -> list[_Router]:
     for name, columns in members.items():
         rows = np.isfinite(table.values[:, columns]).all(axis=1)
         loads = table.values[rows][:, columns].astype(np.float64)
-        if len(loads) < RECORDS or len(columns) < 2:
+        steps = table.steps[rows]
+        # How a router begins says little of how it goes on, and sparse records must not be averaged with it.
+        later = steps >= BEGIN if (steps >= BEGIN).any() else np.ones(len(steps), bool)
+        loads, steps = loads[later], steps[later]
+        if not len(loads) or len(columns) < 2:
             continue
         sums = np.cumsum(np.vstack([np.zeros(len(columns)), loads]), axis=0)
-        load = (sums[RECORDS:] - sums[:-RECORDS]) / RECORDS
+        ends = np.arange(1, len(sums))
+        begins = np.maximum(ends - RECORDS, 0)
+        load = (sums[ends] - sums[begins]) / (ends - begins)[:, None]
         share = np.clip(load / np.maximum(load.sum(axis=1, keepdims=True), 1e-12), 1e-12, 1)
         spread = -(share * np.log(share)).sum(axis=1) / np.log(len(columns))
         idle = (share < 0.1 / len(columns)).mean(axis=1)
         experts = tuple(table.names[i] for i in columns)
-        routers.append(_Router(name, table.steps[rows][RECORDS - 1 :], experts, load, spread, idle))
+        routers.append(_Router(name, steps, experts, load, spread, idle))
     return routers
 
 

@@ -21,6 +21,8 @@ SAMPLING = 1.22
 normalized by the statistics of a batch and one by those of the population: sqrt(1 + 1/2) of a normal
 distribution."""
 LAST = 3
+SETTLED = 20
+"""Steps after which running statistics can be expected to follow."""
 
 
 @signature(
@@ -42,12 +44,13 @@ def norm_statistics_mismatch(
     in evaluation. Where these lag behind, or the batch is too small to have any, what was trained is not
     what is evaluated. A normalization whose variance is no larger than its eps does not normalize.
 
-    How it is detected: three ways, in the last three records. Lag: what a batch normalization puts out
-    differs, in the median channel, from what evaluation would make of the same input. What the number of
-    items explains by chance is taken off (squares: 1.5 / items), and the rest of all layers comes to more
-    than `mismatch` standard deviations, as a root of the sum of squares: a warning. Tiny batch: fewer than
-    `fewest` values of a channel make any statistics worthless, which is a warning; fewer than `few` are
-    info. Eps: the median variance over eps is below `headroom`: a warning; below 100 times that it is info.
+    How it is detected: three ways, in the last three records of the second half. Lag: what a batch
+    normalization puts out differs, in the median channel, from what evaluation would make of the same
+    input. What the number of items explains by chance is taken off (squares: 1.5 / items), and the rest of
+    all layers comes to more than `mismatch` standard deviations, as a root of the sum of squares: a
+    warning. Tiny batch: fewer than `fewest` values of a channel make any statistics worthless, which is a
+    warning; fewer than `few` are info. Eps: the median variance over eps is below `headroom`: a warning;
+    below 100 times that it is info.
 
     Look-alikes: running statistics need 1 / momentum steps to follow: the first of them are not judged.
     Small batches differ from the population by chance. Dropout makes the loss of evaluation lower. Weights
@@ -63,11 +66,13 @@ def norm_statistics_mismatch(
     """
     table = run.table("normalization.headroom")
     rows = np.flatnonzero(np.isfinite(table.values).any(axis=1))
-    if len(rows) < LAST:
-        raise NotEvaluable(f"normalization was measured at only {len(rows)} steps")
+    late = table.steps[rows] >= max(SETTLED, run.steps // 2)
+    if not late.any():
+        raise NotEvaluable("normalization was not measured in the second half of the run")
+    last = min(int(late.sum()), LAST)
     steps = table.steps[rows]
-    found = _lag(run, rows, steps, mismatch)
-    found = found or _tiny(run, rows, steps, few, fewest) or _no_headroom(run, rows, steps, headroom)
+    found = _lag(run, rows, steps, mismatch, last)
+    found = found or _tiny(run, rows, steps, few, fewest) or _no_headroom(run, rows, steps, headroom, last)
     if found is not None:
         yield found
 
@@ -80,24 +85,24 @@ def _column(run: Run, statistic: str, rows: np.ndarray) -> Doubles:
     return values
 
 
-def _lag(run: Run, rows: np.ndarray, steps: np.ndarray, limit: float) -> Finding | None:
+def _lag(run: Run, rows: np.ndarray, steps: np.ndarray, limit: float, last: int) -> Finding | None:
     off, items = _column(run, "mismatch", rows), _column(run, "items", rows)
-    layers = np.isfinite(off[-LAST:]).any(axis=0)
+    layers = np.isfinite(off[-last:]).any(axis=0)
     if not layers.any():
         return None
     chance = SAMPLING / np.sqrt(items)
     excess = np.sqrt(np.maximum(off**2 - chance**2, 0.0))[:, layers]
-    now = median(excess[-LAST:], axis=0)
+    now = median(excess[-last:], axis=0)
     # What a layer distorts, the next ones get: independent distortions add up as squares.
     together = np.sqrt(np.nansum(excess**2, axis=1))
-    value = float(np.median(together[-LAST:]))
+    value = float(np.median(together[-last:]))
     if value <= limit:
         return None
     names = np.array([site.name for site in run.sites("normalization")])[layers]
     below = np.flatnonzero(together <= limit)
     since = min(int(below[-1]) + 1 if below.size else 0, len(steps) - 1)
     sites = telling(names.tolist(), np.where(now > 0, now, np.nan))
-    ratio = _column(run, "variance_ratio", rows)[-LAST:, layers]
+    ratio = _column(run, "variance_ratio", rows)[-last:, layers]
     ratio_now = float(np.nanmedian(ratio)) if np.isfinite(ratio).any() else float("nan")
     said = f"; the running variance is {figure(ratio_now)} times that of the batch" if ratio_now > 0 else ""
     facts = {"mismatch": value, "layers": float((now > 0).sum())}
@@ -145,11 +150,11 @@ def _tiny(run: Run, rows: np.ndarray, steps: np.ndarray, few: float, fewest: flo
     )
 
 
-def _no_headroom(run: Run, rows: np.ndarray, steps: np.ndarray, limit: float) -> Finding | None:
+def _no_headroom(run: Run, rows: np.ndarray, steps: np.ndarray, limit: float, last: int) -> Finding | None:
     room = _column(run, "headroom", rows)
-    known = np.isfinite(room[-LAST:]).any(axis=0)
+    known = np.isfinite(room[-last:]).any(axis=0)
     now = np.full(room.shape[1], np.inf)
-    now[known] = median(room[-LAST:, known], axis=0)
+    now[known] = median(room[-last:, known], axis=0)
     low = now < 100 * limit
     if not low.any():
         return None
