@@ -165,3 +165,10 @@ def _strong_but_still_teaching(rng: np.random.Generator) -> Run:
     course = np.exp(-np.arange(60) / 6)
     loss = np.column_stack([0.38 + 1.0 * course, 0.7 + 3 * (1 - course)])
     return _run(rng, loss, np.tile([1.5, 15.0], (60, 1)))
+
+
+@gan_imbalance.quiet_on
+def _ahead_with_a_gradient_that_does_not_fade(rng: np.random.Generator) -> Run:
+    course = np.exp(-np.arange(60) / 6)
+    loss = np.column_stack([1.39 * course + 0.02, 0.7 + 6 * (1 - course)])
+    return _run(rng, loss, np.tile([0.6, 2.0], (60, 1)))

@@ -44,7 +44,7 @@ def norm_statistics_mismatch(
     in evaluation. Where these lag behind, or the batch is too small to have any, what was trained is not
     what is evaluated. A normalization whose variance is no larger than its eps does not normalize.
 
-    How it is detected: three ways, in the last three records of the second half. Lag: what a batch
+    How it is detected: three ways, in the last three records after the first quarter. Lag: what a batch
     normalization puts out differs, in the median channel, from what evaluation would make of the same
     input. What the number of items explains by chance is taken off (squares: 1.5 / items), and the rest of
     all layers comes to more than `mismatch` standard deviations, as a root of the sum of squares: a
@@ -66,9 +66,9 @@ def norm_statistics_mismatch(
     """
     table = run.table("normalization.headroom")
     rows = np.flatnonzero(np.isfinite(table.values).any(axis=1))
-    late = table.steps[rows] >= max(SETTLED, run.steps // 2)
+    late = table.steps[rows] >= max(SETTLED, run.steps // 4)
     if not late.any():
-        raise NotEvaluable("normalization was not measured in the second half of the run")
+        raise NotEvaluable("normalization was not measured after the first quarter of the run")
     last = min(int(late.sum()), LAST)
     steps = table.steps[rows]
     found = _lag(run, rows, steps, mismatch, last)
