@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,12 +24,13 @@ Trigger = Callable[[nn.Module, tuple[Any, ...]], None]
 
 
 class Discovery:
-    """Keeps weak note of all modules as they are built, and calls `trigger(module, args)` at each call of
-    a module with gradients enabled, until `settle`.
+    """Keeps weak note of all modules as they are built, copied or unpickled, and calls
+    `trigger(module, args)` at each call of a module with gradients enabled, until `settle`.
 
     Modules given to torch.compile are noted too. As torch warns of global hooks when a compiled module
     runs, the trigger then hangs on its wrapper: what hangs on a module inside is seen by the compiler.
-    `module.compile()` makes no wrapper: the trigger is then given up, and the first backward pass has to do.
+    `module.compile()` and compiled functions make no wrapper: the trigger is then given up, and the first
+    backward pass has to do.
     """
 
     def __init__(self, trigger: Trigger) -> None:
@@ -40,12 +42,14 @@ class Discovery:
         ]
         self._calls: list[RemovableHandle] = [register_module_forward_pre_hook(Hook(self._on_call))]
 
-        @functools.wraps(nn.Module.compile)
-        def compile(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-            self.settle()
-            self._compile.original(module, *args, **kwargs)
+        self._usage = Patch(torch._C, "_log_api_usage_once", self._on_usage)
 
-        self._compile = Patch(nn.Module, "compile", compile)
+        @functools.wraps(nn.Module.__setstate__)
+        def setstate(module: nn.Module, state: Any) -> None:
+            self._setstate.original(module, state)
+            self._note(module)
+
+        self._setstate = Patch(nn.Module, "__setstate__", setstate)
 
     def _on_child(self, module: nn.Module, name: str, child: nn.Module | None) -> None:
         if not torch.compiler.is_compiling():
@@ -58,6 +62,14 @@ class Discovery:
     def _on_parameter(self, module: nn.Module, _name: str, _parameter: Any) -> None:
         if not torch.compiler.is_compiling():
             self._note(module)
+
+    def _on_usage(self, what: str) -> None:
+        """torch tells of its use here, and so of torch.compile, without a frame of ours around that."""
+        self._usage.original(what)
+        if what == "torch.compile":
+            given = sys._getframe(1).f_locals.get("model")
+            if given is not None and not isinstance(given, nn.Module):
+                self.settle()
 
     def _note(self, module: nn.Module) -> None:
         key = id(module)
@@ -91,7 +103,8 @@ class Discovery:
 
     def remove(self) -> None:
         self.settle()
-        self._compile.remove()
+        self._usage.remove()
+        self._setstate.remove()
         for handle in self._registrations:
             handle.remove()
 

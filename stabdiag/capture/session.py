@@ -54,6 +54,7 @@ class Session:
     def watch(self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Records these from now on, and no others; optimizers that hold parameters of the models join."""
         self._discovery.settle()
+        self._scalers.adopt()
         self._given = {id(p) for model in models for p in model.parameters()}
         recorder = self._begun()
         inside = [module for model in models for module in model.modules()]
@@ -173,6 +174,7 @@ class Session:
 
     def end(self) -> None:
         """Gives all seams back and writes the last row."""
+        self._guard("discovery", self._look_for_skipped_step)
         self._seams.remove()
         self._discovery.remove()
         self._optimizers.forget()
