@@ -53,7 +53,7 @@ KINDS = [
     "mixture",
     "together",
     "deep",
-    "evaluated",
+    "modes",
     "variational",
     "transformer",
 ]

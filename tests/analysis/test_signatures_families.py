@@ -276,3 +276,45 @@ def test_harm_is_a_rise_or_a_loss_that_got_stuck_with_little_learned():
     rises = FALLS + np.clip(np.arange(400) - 300, 0, None) * 0.02
     assert suffers(run(rises), 290)
     assert not suffers(run_of({"grad.norm": np.ones(10)}), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "example", "fix", "words", "runtime"),
+    [
+        (
+            "moe-router-collapse",
+            0,
+            "balance-router",
+            "a balance loss of 0.01 on moe: one of 8 experts gets",
+            0.01,
+        ),
+        ("vae-posterior-collapse", 0, "anneal-kl", "over 100 steps: the divergence is 0.0", 0.1),
+        ("vae-posterior-collapse", 0, "free-bits", "0.5 nat free in each dimension: 0 % of them", 0.5),
+        ("output-logit-drift", 0, "z-loss", "1e-4 · log² Z on head: log Z went from 6.0", 1e-4),
+        ("norm-statistics-mismatch", 0, "batchnorm-momentum", "0.1 for the 3 batch normalizations", None),
+        (
+            "mode-mismatch",
+            0,
+            "set-train-mode",
+            "layers.0.drop, layers.1.drop, layers.2.drop were in eval",
+            None,
+        ),
+        ("mode-mismatch", 2, "set-train-mode", "model.eval() before each evaluation", None),
+    ],
+)
+def test_fixes_of_families_speak_with_the_numbers_of_the_run(name, example, fix, words, runtime):
+    run = SIGNATURES[name].fires[example](np.random.default_rng(0))
+    change = FIXES[fix].propose(run, only(name, run))
+    assert words in change.text.replace("0.0001", "1e-4")
+    assert list(change.runtime.values()) == ([] if runtime is None else [runtime])
+
+
+def test_fixes_of_attention_name_the_layer_whose_logits_grow():
+    run = growing(STUCK, at=5)
+    finding = only("attention-logit-growth", run)
+    clip = FIXES["qk-clip"].propose(run, finding)
+    assert "blocks.1.attn" in clip.text
+    assert clip.runtime == {"max_logit": 20.0}
+    assert "in blocks.1.attn" in FIXES["qk-norm"].propose(run, finding).text
+    assert "in blocks.1.attn" in FIXES["attention-softcap"].propose(run, finding).text
+    assert CAUSES["unbounded-attention-logits"].weigh(run, finding).support > 0.7

@@ -363,7 +363,7 @@ def deep():
     yield from model.parameters()
 
 
-def evaluated():
+def modes():
     """Batch normalization, dropout and a tanh, with evaluations in either mode between the steps."""
     model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -435,7 +435,7 @@ KINDS = {
     "mixture": mixture,
     "together": together,
     "deep": deep,
-    "evaluated": evaluated,
+    "modes": modes,
     "variational": variational,
     "transformer": transformer,
 }

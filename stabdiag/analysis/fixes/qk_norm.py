@@ -18,13 +18,11 @@ def qk_norm(run: Run, finding: Finding) -> Change | None:
     sites = [site for site in run.sites("attention") if "[" not in site.name]
     if not sites:
         return None
-    width = sites[0].shape[-1] if len(sites[0].shape) == 4 else None
     named = [site.name for site in sites if site.name in finding.sites] or [site.name for site in sites]
-    size = str(width) if width else "head_width"
     return Change(
         f"normalize queries and keys in {listed(tuple(named))}, and in all other layers",
-        f"self.q_norm = torch.nn.RMSNorm({size})\n"
-        f"self.k_norm = torch.nn.RMSNorm({size})\n"
+        "self.q_norm = torch.nn.RMSNorm(head_width)\n"
+        "self.k_norm = torch.nn.RMSNorm(head_width)\n"
         "# in forward, where queries and keys are [batch, heads, tokens, width]:\n"
         "query, key = self.q_norm(query), self.k_norm(key)",
     )

@@ -54,6 +54,11 @@ def activation_outliers(
     Fixes: go back before the jump, and look for the damaged weight; weight decay; a lower learning rate;
     keep the projection behind the outlier out of 8-bit formats.
 
+    Calibrated on: a row of a matrix times 1e3 in a small transformer (27 times the rms where 5.8 was
+    usual), times 1e5 in an autoencoder (20, 3.8), a channel times 30 in an encoder (16, 3.6). No finding
+    above info in the 49 of 61 healthy runs that have these series, 22,620 steps: fewer than 0.13 in 1,000,
+    at 95 %.
+
     Reference: Sun et al. 2024 (arXiv 2402.17762); Dettmers et al. 2022 (arXiv 2208.07339); Fishman et al.
     2024 (arXiv 2409.12517).
 

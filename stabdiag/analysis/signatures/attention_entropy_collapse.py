@@ -52,6 +52,10 @@ def attention_entropy_collapse(
     Fixes: as for growing logits, from which it mostly comes: QK-clip, a lower learning rate, a longer
     warm-up, normalised queries and keys.
 
+    Calibrated on: the same trainings as growing logits, and an initialisation of standard deviation 1 (0.02
+    of the largest entropy). No finding above info in the 25 of 61 healthy runs that have these series,
+    6,970 steps: fewer than 0.43 in 1,000, at 95 %.
+
     Reference: Zhai et al. 2023 (arXiv 2303.06296).
 
     Facts: entropy_ratio (least, of a layer), max_logit (then), layers (affected), harmed, lr.

@@ -62,6 +62,11 @@ def attention_logit_growth(
     Fixes: rescale queries and keys where the logit passes a limit (QK-clip); lower the learning rate, or
     warm it up for longer; normalise queries and keys; cap the logits.
 
+    Calibrated on: a small transformer at learning rates of 3e-3 (largest logit 8 to 13), 3e-2 (150, the
+    best loss) and 1e-1 (280 to 6,400), and queries that grow by 3 and 6 % a step, which it tells 80 to 90
+    steps after that begins. No finding above info in the 25 of 61 healthy runs that have these series,
+    6,970 steps: fewer than 0.43 in 1,000, at 95 %.
+
     Reference: Wortsman et al. 2023 (arXiv 2309.14322); Dehghani et al. 2023 (arXiv 2302.05442); Kimi K2
     (arXiv 2507.20534); Rybakov et al. 2024 (arXiv 2410.16682).
 

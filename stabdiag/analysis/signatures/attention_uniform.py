@@ -32,9 +32,9 @@ def attention_uniform(
     averages again and again make all tokens alike.
 
     How it is detected: the entropy over its maximum is at least `uniform` in all heads of a layer, in the
-    median of the last three records and at nine of ten since the start or since it became so, for `persists`
-    steps at least and three fifths of the run. A warning where that holds in all layers and the loss suffers,
-    or where others have come below `used` meanwhile and the loss suffers; otherwise info.
+    median of the last three records and at nine of ten since the start or since it became so, for
+    `persists` steps at least and three fifths of the run. A warning where that holds in all layers and the
+    loss suffers, or where others have come below `used` meanwhile and the loss suffers; otherwise info.
 
     Look-alikes: all attention begins uniform, at an initialisation of standard deviation 0.02, and stays so
     for as long as the frequencies of the tokens are learned. Layers that pool are uniform by design.
@@ -42,10 +42,14 @@ def attention_uniform(
     Fixes: give queries and keys a scale at which the dot product has a variance near 1; a higher learning
     rate; look whether their gradient arrives.
 
+    Calibrated on: small transformers with queries held near zero (0.998 in the layer), and healthy ones on
+    data that need no attention, which keep 0.998 in all layers with a good loss. No finding above info in
+    the 14 of 61 healthy runs that have these series, 4,250 steps: fewer than 0.71 in 1,000, at 95 %.
+
     Reference: Noci et al. 2022 (arXiv 2206.03126); Zhai et al. 2023 (arXiv 2303.06296).
 
-    Facts: entropy_ratio (least of the heads, in the median of the last three records), layers (affected), of,
-    harmed.
+    Facts: entropy_ratio (least of the heads, in the median of the last three records), layers (affected),
+    of, harmed.
     """
     table = attention_layers(run, "attention.entropy_ratio")
     if len(table.steps) < 3 or table.steps[-1] - table.steps[0] < persists:

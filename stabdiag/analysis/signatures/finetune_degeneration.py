@@ -65,6 +65,10 @@ def finetune_degeneration(
     Fixes: start again from the loaded weights (a lower learning rate now does not bring them back) with a
     learning rate of a third or a tenth, warmed up over the first tenth of the steps.
 
+    Calibrated on: fine-tunings of transformers, CNNs and MLPs: learning rates that keep what was learned
+    have a longest step of 0.007 to 0.03 of the weights, those that destroy it 0.5 to 4.3. No finding above
+    info in the 6 of 61 healthy runs that have these series, 1,320 steps: fewer than 2.3 in 1,000, at 95 %.
+
     Reference: Mosbach et al. 2020 (arXiv 2006.04884); Zhang et al. 2020 (arXiv 2006.05987).
 
     Facts: loss_first, loss_peak, update_ratio (median of the matrices, largest of that time), harmed (1

@@ -47,6 +47,12 @@ def gan_imbalance(
     Fixes: a smaller learning rate of the side that wins, or fewer of its steps; a gradient penalty;
     smoothed labels; noise on the inputs.
 
+    Calibrated on: small games of perceptrons: balanced ones keep the losses within 0.8 to 1.1 of the first,
+    five steps of the discriminator to one leave 0.3 of its loss and its whole gradient, a generator that
+    learns 300 and 1,000 times as slowly leaves 0.016 and 0.0008, and 0.12 and 0.01 of the gradient. No
+    finding above info in the 4 of 61 healthy runs that have these series, 6,000 steps: fewer than 0.5 in
+    1,000, at 95 %.
+
     Reference: Arjovsky and Bottou 2017 (arXiv 1701.04862); Mescheder et al. 2018 (arXiv 1801.04406).
 
     Facts: loss_share (last over first, of the side that wins), gradient_share (last over largest),

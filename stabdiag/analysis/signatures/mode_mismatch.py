@@ -25,8 +25,9 @@ from stabdiag.core.synthetic import run_of
 def mode_mismatch(
     run: Run, *, share: float = 0.2, burst: float = 2.0, times: float = 2.0
 ) -> Iterator[Finding]:
-    """What it means: dropout drops nothing, or batch normalization uses frozen statistics, while the weights
-    train; or both are at work while the model is evaluated, and the statistics learn from held-out data.
+    """What it means: dropout drops nothing, or batch normalization uses frozen statistics, while the
+    weights train; or both are at work while the model is evaluated, and the statistics learn from held-out
+    data.
 
     How it is detected: by the flags of the modules when the script calls the model. Training: at more than
     the share `share` of the steps with gradients, to the last of them, modules that depend on the mode, and
@@ -40,6 +41,10 @@ def mode_mismatch(
 
     Fixes: `model.train()` at the head of each epoch, `model.eval()` before each evaluation; models that are
     loaded from a hub are in evaluation mode.
+
+    Calibrated on: nothing: it reads flags. Each of four ways to be in the wrong mode is told at its step.
+    No finding above info in the 11 of 61 healthy runs that have these series, 5,050 steps: fewer than 0.59
+    in 1,000, at 95 %.
 
     Reference: PyTorch, torch.nn.Module.train, and torch.nn.Module.eval.
 

@@ -60,6 +60,10 @@ def moe_router_collapse(
     Fixes: a balance loss of 0.01, a z-loss of the router of 1e-3, a bias for each expert that follows its
     load, a smaller learning rate of the router, noise on its logits.
 
+    Calibrated on: mixtures of 8 and 16 experts with a balance loss or without (entropy never below 0.75),
+    with a bias of one expert of 2 and 6 (0.19 and 0.00), at a learning rate of 0.1 (0.01). No finding above
+    info in the 5 of 61 healthy runs that have these series, 1,500 steps: fewer than 2 in 1,000, at 95 %.
+
     Reference: Fedus et al. 2021 (arXiv 2101.03961); Zoph et al. 2022 (arXiv 2202.08906).
 
     Facts: load_entropy (over its largest, of the worst router), idle (share of experts), max_load, experts,

@@ -59,6 +59,11 @@ def norm_statistics_mismatch(
     Fixes: momentum 0.1, or statistics computed anew over 50 batches before evaluation; group or layer
     normalization; statistics over all devices; batches of 16 and more.
 
+    Calibrated on: CNNs and MLPs, by the gap between the losses in the two modes: at 0.75 to 0.93 standard
+    deviations it is 0.7 to 0.98 nat (momentum 1e-3), at 0.56 it is 0.64, at 0.38 to 0.49 it is 0.03 to
+    0.35, below 0.2 none. Momentum 0.1 leaves 0. No finding above info in the 33 of 61 healthy runs that
+    have these series, 11,120 steps: fewer than 0.27 in 1,000, at 95 %.
+
     Reference: Ioffe and Szegedy 2015 (arXiv 1502.03167); Wu and He 2018 (arXiv 1803.08494).
 
     Facts: mismatch (of all layers together), variance_ratio (running over batch), values (of a channel),

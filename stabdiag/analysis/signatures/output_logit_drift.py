@@ -35,17 +35,23 @@ def output_logit_drift(
     """What it means: a softmax does not change when all logits move together, so nothing in the loss holds
     them: log Z, or the mean logit, walks off until the numbers it is computed in are too coarse for it.
 
-    How it is detected: two ways. Drift: over the last third of the run, `least` steps at the least, log Z or
-    the size of the mean logit rises by more than `drift` nats and `noise` times the scatter about its course,
-    in at least six of the seven steps between eighths; a warning where the loss rises or suffers meanwhile,
-    info otherwise. Rounding: of logits that are held in 16 bits, log Z or the mean is so large that rounding
-    alone moves a logit by `rounding` nats: 128 in bfloat16, 1,024 in float16. That is a warning; critical
-    where the loss suffers.
+    How it is detected: two ways. Drift: over the last third of the run, `least` steps at the least, log Z
+    or the size of the mean logit rises by more than `drift` nats and `noise` times the scatter about its
+    course, in at least six of the seven steps between eighths; a warning where the loss rises or suffers
+    meanwhile, info otherwise. Rounding: of logits that are held in 16 bits, log Z or the mean is so large
+    that rounding alone moves a logit by `rounding` nats: 128 in bfloat16, 1,024 in float16. That is a
+    warning; critical where the loss suffers.
 
-    Look-alikes: log Z rises as a model becomes sure, and begins at the logarithm of the number of classes: 5
-    to 7 is usual without a z-loss. A steady offset is harmless in float32.
+    Look-alikes: log Z rises as a model becomes sure, and begins at the logarithm of the number of classes:
+    5 to 7 is usual without a z-loss. A steady offset is harmless in float32.
 
-    Fixes: a z-loss of 1e-4 · log² Z; logits and loss in float32; weight decay on the head and the last gain.
+    Fixes: a z-loss of 1e-4 · log² Z; logits and loss in float32; weight decay on the head and the last
+    gain.
+
+    Calibrated on: small transformers whose head grows by 2 % a step (16 nat in 200 steps), and healthy ones
+    and CNNs, whose log Z rises by up to 1.4 nat in 200 steps as they become sure: info. No finding above
+    info in the 19 of 61 healthy runs that have these series, 5,520 steps: fewer than 0.54 in 1,000, at 95
+    %.
 
     Reference: Chowdhery et al. 2022 (arXiv 2204.02311); Wortsman et al. 2023 (arXiv 2309.14322).
 

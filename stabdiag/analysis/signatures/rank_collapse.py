@@ -50,6 +50,11 @@ def rank_collapse(
     Fixes: a residual connection around attention and feed-forward layer; a smaller initialisation of what
     they add; normalisation before, not after, the addition.
 
+    Calibrated on: transformers of six blocks without residual connections (cosine 0.99 to 1.00, spread
+    0.002 to 0.08) and with them (cosine up to 0.68; 0.8 with a spread of 0.1 in passing, while frequencies
+    are learned). No finding above info in the 25 of 61 healthy runs that have these series, 6,970 steps:
+    fewer than 0.43 in 1,000, at 95 %.
+
     Reference: Dong et al. 2021 (arXiv 2103.03404); Noci et al. 2022 (arXiv 2206.03126).
 
     Facts: cosine and spread (of the last layer), cosine_first, rank (of the last layer's tokens), layers

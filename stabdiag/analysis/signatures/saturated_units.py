@@ -29,20 +29,25 @@ stays."""
     causes=("saturating-activation", "bad-init-scale", "learning-rate-too-high", "unnormalized-input"),
 )
 def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9) -> Iterator[Finding]:
-    """What it means: sigmoids or tanhs whose input is so large that their slope is next to nothing: they pass
-    on a sign, and no gradient.
+    """What it means: sigmoids or tanhs whose input is so large that their slope is next to nothing: they
+    pass on a sign, and no gradient.
 
-    How it is detected: the share of a layer's outputs at which the slope is below a hundredth of the steepest
-    (a tanh beyond ±0.995) is above `saturated` at the last three records. It is a warning where the loss
-    suffers, critical where the share is then above `nearly_all` in a layer. A layer that was above
-    `nearly_all` from the first steps on, and for a hundred of them, cuts off what is before it: a warning as
-    well. Otherwise it is info. The layer nearest to the output counts only together with another one.
+    How it is detected: the share of a layer's outputs at which the slope is below a hundredth of the
+    steepest (a tanh beyond ±0.995) is above `saturated` at the last three records. It is a warning where
+    the loss suffers, critical where the share is then above `nearly_all` in a layer. A layer that was above
+    `nearly_all` from the first steps on, and for a hundred of them, cuts off what is before it: a warning
+    as well. Otherwise it is info. The layer nearest to the output counts only together with another one.
 
-    Look-alikes: gates are meant to open and close. A tanh at the output of a generator is saturated where the
-    picture is black or white. A layer that is sure of itself at the end of a training that went well.
+    Look-alikes: gates are meant to open and close. A tanh at the output of a generator is saturated where
+    the picture is black or white. A layer that is sure of itself at the end of a training that went well.
 
     Fixes: scale the initialisation by 1 / sqrt(fan-in); normalise the input, or the layer before; lower the
     learning rate; GELU in place of the bounded function.
+
+    Calibrated on: tanh networks: healthy ones have a share of 0.00 (0.25 with inputs of 255), one that is
+    initialised 10 times too wide 0.58 (and learns), 30 times 0.86, at a learning rate of 0.1 0.91; a layer
+    that is 200 times too wide 0.97. No finding above info in the 9 of 61 healthy runs that have these
+    series, 3,800 steps: fewer than 0.79 in 1,000, at 95 %.
 
     Reference: Glorot and Bengio 2010; Zhang et al. 2021 (AUTOTRAINER).
 

@@ -36,19 +36,23 @@ OVERFLOW = 88.0
 def vae_kl_explosion(
     run: Run, *, log_variance: float = 5.0, nats: float = 10.0, jump: float = 10.0
 ) -> Iterator[Finding]:
-    """What it means: the variance is the exponential of what the encoder puts out: a few units too much, and
-    the divergence, and every gradient, is dominated by a handful of samples, or overflows.
+    """What it means: the variance is the exponential of what the encoder puts out: a few units too much,
+    and the divergence, and every gradient, is dominated by a handful of samples, or overflows.
 
-    How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where the
-    prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps before.
-    It is a warning; critical where the loss suffers, or the log variance has come to half of what float32 can
-    take the exponential of.
+    How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where
+    the prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps
+    before. It is a warning; critical where the loss suffers, or the log variance has come to half of what
+    float32 can take the exponential of.
 
-    Look-alikes: with a divergence that is not yet weighed, means and narrow posteriors grow to several nats a
-    dimension: their log variance is negative.
+    Look-alikes: with a divergence that is not yet weighed, means and narrow posteriors grow to several nats
+    a dimension: their log variance is negative.
 
-    Fixes: initialise the layer of the log variance at zero; clamp it to [-10, 10]; warm the learning rate up;
-    clip the gradient norm.
+    Fixes: initialise the layer of the log variance at zero; clamp it to [-10, 10]; warm the learning rate
+    up; clip the gradient norm.
+
+    Calibrated on: autoencoders whose log variance is initialised 20 to 200 times too wide (9 to overflow;
+    60 times in another one 7.6), and healthy ones, which stay below 1. No finding above info in the 5 of 61
+    healthy runs that have these series, 2,000 steps: fewer than 1.5 in 1,000, at 95 %.
 
     Reference: Kingma and Welling 2014 (arXiv 1312.6114); Child 2021 (arXiv 2011.10650).
 

@@ -41,6 +41,10 @@ def vae_posterior_collapse(
     bits of 0.5 to 2 nats a dimension; a weaker decoder. A weight that is too large in the end collapses it
     however slowly it grows.
 
+    Calibrated on: autoencoders of 8 dimensions: weights of 1, 3 and 10 leave 9.8, 6.0 and 2.3 nats, 30 to
+    100 leave 0.02 to 0.001, annealed or not. No finding above info in the 5 of 61 healthy runs that have
+    these series, 2,000 steps: fewer than 1.5 in 1,000, at 95 %.
+
     Reference: Bowman et al. 2016 (arXiv 1511.06349); He et al. 2019 (arXiv 1901.05534); Burda et al. 2015
     (arXiv 1509.00519).
 
