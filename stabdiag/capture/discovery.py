@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -42,7 +41,13 @@ class Discovery:
         ]
         self._calls: list[RemovableHandle] = [register_module_forward_pre_hook(Hook(self._on_call))]
 
-        self._usage = Patch(torch._C, "_log_api_usage_once", self._on_usage)
+        @functools.wraps(torch.compile)
+        def compile(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if model is not None and not isinstance(model, nn.Module):
+                self.settle()
+            return self._compile.original(model, *args, **kwargs)
+
+        self._compile = Patch(torch, "compile", compile)
 
         @functools.wraps(nn.Module.__setstate__)
         def setstate(module: nn.Module, state: Any) -> None:
@@ -62,14 +67,6 @@ class Discovery:
     def _on_parameter(self, module: nn.Module, _name: str, _parameter: Any) -> None:
         if not torch.compiler.is_compiling():
             self._note(module)
-
-    def _on_usage(self, what: str) -> None:
-        """torch tells of its use here, and so of torch.compile, without a frame of ours around that."""
-        self._usage.original(what)
-        if what == "torch.compile":
-            given = sys._getframe(1).f_locals.get("model")
-            if given is not None and not isinstance(given, nn.Module):
-                self.settle()
 
     def _note(self, module: nn.Module) -> None:
         key = id(module)
@@ -103,7 +100,7 @@ class Discovery:
 
     def remove(self) -> None:
         self.settle()
-        self._usage.remove()
+        self._compile.remove()
         self._setstate.remove()
         for handle in self._registrations:
             handle.remove()

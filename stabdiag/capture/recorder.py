@@ -33,6 +33,7 @@ from stabdiag.core.tier import Tier
 
 SHADOWED = "torch.compile runs them: their outputs are those of an eager run of the same batch"
 BY_HAND = "no optimizer exists: the script moves the weights by itself"
+UNTRACED = "torch.compile runs the model: which output the loss is computed from is not seen in its graph"
 HIDDEN = "torch.compile runs them, and has made no wrapper at which a call could be seen"
 
 Listeners = dict[str, list[tuple[str, Callable[..., Any]]]]
@@ -121,6 +122,8 @@ class Recorder:
             ours = [m for name, m in root.modules().items() if name in self.subject.compiled]
             shadowed = sum(module in inside for module in ours)
             self._tell_compiled(shadowed, len(ours) - shadowed)
+            if root.module in inside:
+                self._event("coverage", what="logits", because=UNTRACED)
         self._changed()
         self._disarm()
         self._arm_probes()

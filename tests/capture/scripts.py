@@ -28,17 +28,21 @@ def batch():
     return torch.randn(16, 8), torch.randn(16, 4)
 
 
-def plain():
-    model = mlp()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+def fit(model, optimizer, dtype=torch.float32):
     for _ in range(STEPS):
-        x, y = batch()
+        x, y = (part.to(dtype) for part in batch())
         loss = F.mse_loss(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         yield loss
     yield from model.parameters()
+
+
+def plain():
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    yield from fit(model, optimizer)
 
 
 def accumulation():
@@ -225,14 +229,7 @@ def compiled():
 def of_type(dtype):
     model = mlp().to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        x, y = (part.to(dtype) for part in batch())
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer, dtype)
 
 
 class Rounded(nn.Module):
@@ -260,14 +257,7 @@ class Straight(nn.Module):
 def float8():
     model = Straight()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        x, y = batch()
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer)
 
 
 def averaged():
@@ -322,14 +312,7 @@ class Mixture(nn.Module):
 def mixture():
     model = Mixture()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        x, y = batch()
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer)
 
 
 def together():
@@ -353,14 +336,7 @@ def together():
 def deep():
     model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(150)), nn.Linear(8, 4))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for _ in range(STEPS):
-        x, y = batch()
-        loss = F.mse_loss(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield loss
-    yield from model.parameters()
+    yield from fit(model, optimizer)
 
 
 def modes():

@@ -18,7 +18,7 @@ class Net(nn.Module):
         self.head = nn.Linear(16, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.inner(x).relu())
+        return self.head(nn.LeakyReLU()(self.inner(x)))  # modules may be made while it is traced
 
 
 def compiled(way: str) -> tuple[nn.Module, nn.Module]:
@@ -145,6 +145,12 @@ def test_outputs_inside_are_those_of_the_same_batch_run_eagerly(watch, at, way):
     recorded = at(recording.run, "output.rms")
     for name, rms in seen.items():
         assert recorded[name] == pytest.approx(rms, rel=1e-4), name
+
+
+@pytest.mark.parametrize(("way", "told"), [("aot", ["gradients", "logits"]), ("a part", ["gradients"])])
+def test_what_an_eager_run_does_not_show_is_told(watch, way, told):
+    *_, recording = train(way, watch)
+    assert [e.data["what"].split()[0] for e in recording.run.events_of("coverage")] == told
 
 
 def test_what_is_not_seen_is_told(watch):

@@ -57,12 +57,12 @@ def test_torch_is_as_before_when_it_is_removed():
         "_global_parameter_registration_hooks",
     )
     before = [dict(getattr(tables, name)) for name in names]
-    usage, setstate = torch._C._log_api_usage_once, nn.Module.__setstate__
+    compile, setstate = torch.compile, nn.Module.__setstate__
     found = Discovery(lambda *_: None)
     assert [dict(getattr(tables, name)) for name in names] != before
     found.remove()
     assert [dict(getattr(tables, name)) for name in names] == before
-    assert torch._C._log_api_usage_once is usage
+    assert torch.compile is compile
     assert nn.Module.__setstate__ is setstate
 
 

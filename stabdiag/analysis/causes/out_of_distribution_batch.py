@@ -11,6 +11,8 @@ from stabdiag.core.run import Run
     "out-of-distribution-batch",
     title="A batch unlike the others",
     fixes=("skip-batch", "shrink-embedding-gradient", "clip-gradients", "adaptive-clipping", "clean-data"),
+    moves_first=("batch.*",),
+    lead=(0, 1),
 )
 def out_of_distribution_batch(run: Run, finding: Finding) -> Weight | None:
     """One batch is valid but rare: another language, a long tail, repeated text, an unusual scale.

@@ -24,6 +24,8 @@ from stabdiag.core.run import Run
         "adaptive-clipping",
         "reset-optimizer-state",
     ),
+    moves_first=("optimizer.rms", "optimizer.step", "update.*"),
+    lead=(0, 16),
 )
 def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
     """The running mean of squared gradients remembers a calmer past, so the division by it is too weak.

@@ -28,15 +28,16 @@ SERIES = ("run.memory", "run.resident")
     causes=("memory-leak", "benign-transient"),
 )
 def memory_growth(
-    run: Run, *, share: float = 0.1, least: float = 32.0, settled: float = 0.25
+    run: Run, *, share: float = 0.1, least: float = 32.0, settled: float = 0.25, steady: float = 0.6
 ) -> Iterator[Finding]:
     """What it means: something is kept from each step: a loss with its graph, outputs in a list, a cache
     that is never emptied. The run ends when memory does.
 
     How it is detected: after the first `settled` of the run, in which allocators and caches fill, the
     lowest memory of each of eight parts of it is above that of the part before, and the growth over them is
-    more than `least` MiB and more than `share` of what there was. At least 32 records. The lowest of a part
-    leaves out what an evaluation or a checkpoint needs for a moment.
+    more than `least` MiB and more than `share` of what there was; over the second half of them it is at
+    least `steady` of that over the first, as a leak goes on and a cache fills up. At least 32 records. The
+    lowest of a part leaves out what an evaluation or a checkpoint needs for a moment.
 
     Calibrated on leaks of 0.05 to 1 MiB a step in MLPs; the largest growth in healthy runs was
     2.7 MiB: 0 alarms in 32,300 steps of 74 healthy runs. Eight parts in order are one chance in 40,320 for
@@ -57,7 +58,9 @@ def memory_growth(
         kept = memory.within(int(settled * run.steps), run.steps)
         early = memory.within(min(5, run.steps // 20), max(run.steps // 20, 10))
         usable = max(usable, len(kept))
-        found = _grown(kept, share, least, series, early.values) if len(kept) >= 4 * BLOCKS else None
+        found = (
+            _grown(kept, (share, least, steady), series, early.values) if len(kept) >= 4 * BLOCKS else None
+        )
         if found is not None:
             yield found
             return
@@ -65,12 +68,17 @@ def memory_growth(
         raise NotEvaluable(f"the memory of only {usable} later steps was recorded, {4 * BLOCKS} are needed")
 
 
-def _grown(memory: History, share: float, least: float, series: str, first: Doubles) -> Finding | None:
+def _grown(
+    memory: History, thresholds: tuple[float, float, float], series: str, first: Doubles
+) -> Finding | None:
+    share, least, steady = thresholds
     parts = [float(part.min()) for part in np.array_split(memory.values, BLOCKS)]
     steps = int(memory.steps[-1] - memory.steps[0])
     grown = parts[-1] - parts[0]
-    steady = bool((np.diff(parts) > 0.02 * grown).all())
-    if not steady or grown < least or grown < share * parts[0]:
+    half = BLOCKS // 2
+    goes_on = parts[-1] - parts[half] >= steady * (parts[half - 1] - parts[0])
+    rises = bool((np.diff(parts) > 0.02 * grown).all())
+    if not (rises and goes_on) or grown < least or grown < share * parts[0]:
         return None
     rate = grown / max(steps * (1 - 1 / BLOCKS), 1)
     start = float(np.median(first)) if len(first) else parts[0]

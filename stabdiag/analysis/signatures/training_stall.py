@@ -33,8 +33,9 @@ def training_stall(
 
     How it is detected: a step takes more than `times` the median of the 50 before it and `seconds` at
     least, without the evaluations before it and without what the recorder took; not in the first 20 steps,
-    and not where such steps come at equal distances, as checkpoints do. A warning where these steps took
-    more than `lost` of the run's time and 100 times the usual each, or more than `hung` seconds at once.
+    and not where such steps come at equal distances, as checkpoints do. A warning where there were three or
+    more of them, which took more than `lost` of the run's time and one of them 100 times the usual, or where
+    one took more than `hung` seconds.
     Critical where the run was ended by a signal or an error after `hung` seconds, and 100 usual steps,
     without a step.
 
@@ -67,7 +68,7 @@ def training_stall(
         return
     worst = int(at[np.argmax(taken[at])])
     excess = float((taken[at] - usual[at]).sum())
-    grave = excess > lost * total and bool((taken[at] > 100 * usual[at]).any())
+    grave = len(at) >= 3 and excess > lost * total and bool((taken[at] > 100 * usual[at]).any())
     facts = {
         "seconds": float(taken[worst]),
         "usual": float(usual[worst]),
@@ -170,7 +171,7 @@ def _run(taken: np.ndarray, info: RunInfo | None = None) -> Run:
 @training_stall.fires_on
 def _waits_for_data(rng: np.random.Generator) -> Run:
     taken = 0.05 + 0.005 * rng.random(300)
-    taken[200] = 30.0
+    taken[[120, 200, 231]] = 12.0
     return _run(taken)
 
 
