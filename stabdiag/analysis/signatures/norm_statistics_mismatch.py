@@ -21,7 +21,7 @@ SAMPLING = 1.22
 normalized by the statistics of a batch and one by those of the population: sqrt(1 + 1/2) of a normal
 distribution."""
 LAST = 3
-SETTLED = 20
+SETTLED = 50
 """Steps after which running statistics can be expected to follow."""
 
 
@@ -214,7 +214,7 @@ def _nothing_but_eps(rng: np.random.Generator) -> Run:
 
 @norm_statistics_mismatch.quiet_on
 def _lag_of_the_first_steps(rng: np.random.Generator) -> Run:
-    return _run(rng, 0.15 + 2.0 * np.exp(-np.arange(30) / 2))
+    return _run(rng, 0.15 + 2.0 * np.exp(-np.arange(30)))
 
 
 @norm_statistics_mismatch.quiet_on
