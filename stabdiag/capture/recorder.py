@@ -68,7 +68,7 @@ class Recorder:
         self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
         self._unseen = UnseenSteps(self.subject)
-        self._entrances = Entrances(self._on_call)
+        self._entrances = Entrances(self._on_call, self._on_evaluation)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
         self._armed = [probe for probe in self._probes if _heard(probe, "arm")]
@@ -180,6 +180,9 @@ class Recorder:
         self._tell("on_call", prefix, module, args, kwargs)
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._second_look.note, module, args, kwargs)
+
+    def _on_evaluation(self, prefix: str, module: nn.Module) -> None:
+        self._tell("on_evaluation", prefix, module)
 
     def on_first_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """The call in which training was discovered: hooks that were set meanwhile missed its inputs."""
