@@ -10,6 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from stabdiag.capture.actor import Call
 from stabdiag.capture.backward import BackwardObserver
 from stabdiag.capture.clipping import Clip, ClippingObserver
 
@@ -20,8 +21,8 @@ class Listener(Protocol):
     def backward_begins(self, roots: Sequence[Any], accumulates: bool) -> None: ...
     def backward_ends(self) -> None: ...
     def clips(self, clip: Clip) -> None: ...
-    def step_begins(self, optimizer: torch.optim.Optimizer) -> None: ...
-    def step_ends(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def step_begins(self, optimizer: torch.optim.Optimizer, call: Call) -> Call | None: ...
+    def step_ends(self, optimizer: torch.optim.Optimizer, call: Call) -> None: ...
 
 
 class Seams:
@@ -43,11 +44,14 @@ class Seams:
 
 
 def _outside_compilation(
-    notify: Callable[[torch.optim.Optimizer], None],
-) -> Callable[[torch.optim.Optimizer, Any, Any], None]:
-    def hook(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and not _inside_its_own_step(optimizer):
-            notify(optimizer)
+    notify: Callable[[torch.optim.Optimizer, Call], Call | None],
+) -> Callable[[torch.optim.Optimizer, Any, Any], Call | None]:
+    """What `notify` returns takes the place of the arguments that the step was called with."""
+
+    def hook(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Call | None:
+        if torch.compiler.is_compiling() or _inside_its_own_step(optimizer):
+            return None
+        return notify(optimizer, (args, kwargs))
 
     return hook
 

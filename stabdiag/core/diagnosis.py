@@ -13,10 +13,20 @@ VERDICTS = ("stable", "at-risk", "unstable", "failed")
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What became of a fix when `stabdiag verify` tried it: `verified`, `did not help`, `made it worse` or
+    `not told`; and by which part it undid the fault, None where the loss does not tell."""
+
+    result: str
+    recovery: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FixAdvice:
     """A fix worded for this run: `change` with its numbers, `code` for plain PyTorch.
 
-    `runtime` is what the recorder could apply by itself while training, empty where it could not.
+    `runtime` is what the recorder could apply by itself while training, empty where it could not. `mark` is
+    None where it was not tried.
     """
 
     id: str
@@ -24,6 +34,7 @@ class FixAdvice:
     change: str
     code: str
     runtime: Mapping[str, float] = field(default_factory=dict)
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,7 @@ class Diagnosis:
                 findings=tuple(i["findings"]),
                 onset_step=i["onset_step"],
                 cause=CauseRanked(**i["cause"]) if i["cause"] else None,
-                fixes=tuple(FixAdvice(**f) for f in i["fixes"]),
+                fixes=tuple(_advice(f) for f in i["fixes"]),
             )
             for i in record["incidents"]
         )
@@ -89,3 +100,8 @@ class Diagnosis:
             skipped=tuple(Skipped(**s) for s in record["skipped"]),
             run=record["run"],
         )
+
+
+def _advice(record: Mapping[str, Any]) -> FixAdvice:
+    mark = record.get("mark")
+    return FixAdvice(**{**record, "mark": Mark(**mark) if mark else None})
