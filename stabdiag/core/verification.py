@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from stabdiag.core.diagnosis import Diagnosis, FixAdvice, Mark
 from stabdiag.core.finding import plain
 
 SCHEMA = "stabdiag.verification/1"
+RANK = {"verified": 0, "did not help": 2, "made it worse": 3}
 UNCHANGED, PLACEBO = "unchanged", "placebo"
 
 
@@ -78,7 +79,8 @@ class Verification:
 
 
 def marked(diagnosis: Diagnosis, verification: Verification | None) -> Diagnosis:
-    """With the marks of the fixes that were tried as they are advised now, by the same numbers."""
+    """With the marks of the fixes that were tried as they are advised now, by the same numbers: those that are
+    verified first, those that do harm last."""
     if verification is None:
         return diagnosis
     tried = {(t.id, _numbers(t.runtime)): Mark(t.mark, t.recovery) for t in verification.trials if t.mark}
@@ -86,7 +88,10 @@ def marked(diagnosis: Diagnosis, verification: Verification | None) -> Diagnosis
     def with_mark(fix: FixAdvice) -> FixAdvice:
         return replace(fix, mark=tried.get((fix.id, _numbers(fix.runtime))))
 
-    incidents = tuple(replace(i, fixes=tuple(map(with_mark, i.fixes))) for i in diagnosis.incidents)
+    def sorted_by_mark(fixes: Sequence[FixAdvice]) -> tuple[FixAdvice, ...]:
+        return tuple(sorted(map(with_mark, fixes), key=lambda fix: RANK.get(fix.mark.result if fix.mark else "", 1)))
+
+    incidents = tuple(replace(i, fixes=sorted_by_mark(i.fixes)) for i in diagnosis.incidents)
     return replace(diagnosis, incidents=incidents)
 
 

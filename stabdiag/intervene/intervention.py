@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -62,6 +62,16 @@ class Intervention:
 
     def __init__(self, value: float) -> None:
         self.value = value
+
+    @classmethod
+    def advised(cls, runtime: Mapping[str, float], onset: int) -> tuple[str, ...]:
+        """How it is asked for, to do what a fix advises by its `runtime` numbers against a fault that began
+        in the step `onset`."""
+        if cls.takes is None:
+            return (cls.id,)
+        named = [runtime[name] for name in cls.advice if name in runtime]
+        value = next(iter(named or runtime.values()), cls.takes.default)
+        return (cls.id if value is None else f"{cls.id}={value:.6g}",)
 
     def on_forward(self, forward: Forward) -> None:
         """The model is about to be called."""

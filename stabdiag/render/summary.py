@@ -24,7 +24,9 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     if ended:
         lines.append(f"{ended}; before that:" if diagnosis.incidents else ended)
     incidents = diagnosis.incidents
-    shown = incidents if len(incidents) <= WORST else incidents[: WORST - 1]
+    acted = describe.acted(run)
+    worst = WORST - bool(acted)
+    shown = incidents if len(incidents) <= worst else incidents[: worst - 1]
     for incident in shown:
         root = diagnosis.findings[incident.root]
         severity = str(incident.severity).upper()
@@ -35,6 +37,8 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
         lines.append(f"and {len(incidents) - len(shown)} more")
     elif not incidents and describe.steps_of(run, diagnosis):
         lines.append("nothing abnormal before that" if ended else "nothing abnormal was seen")
+    if acted:
+        lines.append(f"interventions: {acted}")
     spent = cost(run, diagnosis)
     seen = "; ".join(filter(None, (spent.steps_words, spent.allowed)))
     if seen:

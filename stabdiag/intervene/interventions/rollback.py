@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from stabdiag.intervene.intervention import Intervention, Value, intervention
@@ -20,6 +21,13 @@ class Rollback(Intervention):
     def __init__(self, value: float) -> None:
         super().__init__(value)
         self._first: int | None = None
+
+    @classmethod
+    def advised(cls, runtime: Mapping[str, float], onset: int) -> tuple[str, ...]:
+        back = int(runtime.get("rollback_to", onset))
+        if "lr_scale" in runtime:
+            return (f"lower-learning-rate={runtime['lr_scale']:.6g}@{back}",)
+        return (f"{cls.id}={onset - back + 1}@{back}",)
 
     def on_gradients(self, step: Step) -> None:
         if self._first is None:
