@@ -99,7 +99,9 @@ def yardstick(
     level, trend = level_at(fault, horizon), trend_at(fault, onset, horizon)
     if healthy is not None:
         name = healthy.path.name if healthy.path else ""
-        return Yardstick(level, level_at(healthy, horizon), f"the healthy run {name}", _margin(healthy), worst)
+        return Yardstick(
+            level, level_at(healthy, horizon), f"the healthy run {name}", _margin(healthy), worst
+        )
     if trend is not None:
         before = _margin(fault.window(0, onset - 1))
         return Yardstick(level, trend, f"its trend before step {onset}", before, worst)

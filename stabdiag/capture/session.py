@@ -183,7 +183,7 @@ class Session:
         elif self._recorder is not None and held & self._given:
             self._recorder.add_optimizer(optimizer)
 
-    def step_ends(self, optimizer: torch.optim.Optimizer, call: Call) -> None:
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         if self._recorder is not None and self._recorder.knows(optimizer):
             if self._actor is not None:
                 self._actor.step_taken(optimizer)

@@ -22,7 +22,9 @@ NONE_CURES = 1
 
 @click.command()
 @click.argument("run", required=False, type=RUN)
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Replays at a time.  [default: by cores]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Replays at a time.  [default: by cores]"
+)
 @click.option(
     "--steps", type=click.IntRange(min=10), metavar="N", help="Steps a replay.  [default: past the failure]"
 )

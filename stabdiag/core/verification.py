@@ -11,6 +11,7 @@ from stabdiag.core.finding import plain
 
 SCHEMA = "stabdiag.verification/1"
 RANK = {"verified": 0, "did not help": 2, "made it worse": 3}
+UNTOLD = 1
 UNCHANGED, PLACEBO = "unchanged", "placebo"
 
 
@@ -20,10 +21,10 @@ class Trial:
     line, and `runtime` the advice that it was made from.
 
     `mark` is `verified`, `did not help`, `made it worse`, or `not told`; empty for the unchanged replay.
-    `recovery` is R = (L_fault - L_fix) / (L_fault - L_healthy), None where the loss tells nothing; `level` the
-    loss at the horizon, None where it is no finite number. `verdict` and `findings` (warnings and worse) are
-    the analyzer's on the replay, up to the horizon; `step_time` is in seconds (median), `acted` counts what
-    the interventions did.
+    `recovery` is R = (L_fault - L_fix) / (L_fault - L_healthy), None where the loss tells nothing; `level`
+    the loss at the horizon, None where it is no finite number. `verdict` and `findings` (warnings and worse)
+    are the analyzer's on the replay, up to the horizon; `step_time` is in seconds (median), `acted` counts
+    what the interventions did.
     """
 
     id: str
@@ -79,8 +80,8 @@ class Verification:
 
 
 def marked(diagnosis: Diagnosis, verification: Verification | None) -> Diagnosis:
-    """With the marks of the fixes that were tried as they are advised now, by the same numbers: those that are
-    verified first, those that do harm last."""
+    """With the marks of the fixes that were tried as they are advised now, by the same numbers: those that
+    are verified first, those that do harm last."""
     if verification is None:
         return diagnosis
     tried = {(t.id, _numbers(t.runtime)): Mark(t.mark, t.recovery) for t in verification.trials if t.mark}
@@ -89,10 +90,14 @@ def marked(diagnosis: Diagnosis, verification: Verification | None) -> Diagnosis
         return replace(fix, mark=tried.get((fix.id, _numbers(fix.runtime))))
 
     def sorted_by_mark(fixes: Sequence[FixAdvice]) -> tuple[FixAdvice, ...]:
-        return tuple(sorted(map(with_mark, fixes), key=lambda fix: RANK.get(fix.mark.result if fix.mark else "", 1)))
+        return tuple(sorted(map(with_mark, fixes), key=_rank))
 
     incidents = tuple(replace(i, fixes=sorted_by_mark(i.fixes)) for i in diagnosis.incidents)
     return replace(diagnosis, incidents=incidents)
+
+
+def _rank(fix: FixAdvice) -> int:
+    return RANK.get(fix.mark.result, UNTOLD) if fix.mark is not None else UNTOLD
 
 
 def _numbers(runtime: Mapping[str, float]) -> tuple[tuple[str, float], ...]:

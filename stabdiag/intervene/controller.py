@@ -135,8 +135,8 @@ class Controller:
         for _, intervention in self._asked:
             self._guard(intervention.id, intervention.end)
             if self._subject is not None:
-                counts = self._ledger.of(intervention.id)
-                self._subject.event("intervention", intervention=intervention.id, action="ended", counts=counts)
+                told = {"action": "ended", "counts": self._ledger.of(intervention.id)}
+                self._subject.event("intervention", intervention=intervention.id, **told)
 
     # Calling interventions
 

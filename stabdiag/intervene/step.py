@@ -40,8 +40,10 @@ class Step(Scene):
 
     @property
     def parameters(self) -> list[torch.Tensor]:
-        """Those that have a gradient."""
-        return [p for group in self.groups for p in group["params"] if p.grad is not None]
+        """Those that have a gradient, in the order of the model, as `model.parameters()` has them."""
+        place = {id(p): i for i, p in enumerate(self.subject.parameters)}
+        held = [p for group in self.groups for p in group["params"] if p.grad is not None]
+        return sorted(held, key=lambda p: place.get(id(p), len(place)))
 
     @property
     def loss(self) -> float | None:
@@ -49,7 +51,7 @@ class Step(Scene):
         return float(sum(float(loss) for loss in self._losses)) if self._losses else None
 
     def norm(self) -> float:
-        """The norm of all gradients of this optimizer, in single precision or better. Waits for the device."""
+        """The norm of all gradients of this optimizer, in float32 or better. Waits for the device."""
         norms = [_norm(p.grad) for p in self.parameters if p.grad is not None]
         if not norms:
             return 0.0
@@ -100,7 +102,9 @@ class Step(Scene):
 
 def _norm(gradient: torch.Tensor) -> torch.Tensor:
     values = gradient.coalesce().values() if gradient.is_sparse else gradient
-    return torch.linalg.vector_norm(values, dtype=torch.promote_types(values.dtype, torch.float32))
+    wide = torch.promote_types(values.dtype, torch.float32)
+    norm: torch.Tensor = torch.linalg.vector_norm(values, dtype=wide)
+    return norm
 
 
 def _shown(value: Any) -> str:

@@ -55,8 +55,9 @@ class _Running:
         if not self._run_dir.exists():
             return 0
         kinds = self._follower.refresh().kinds
-        steps = kinds["run"].steps if "run" in kinds else ()
-        return int(steps[-1]) + 1 if len(steps) else 0
+        if "run" not in kinds or not len(kinds["run"].steps):
+            return 0
+        return int(kinds["run"].steps[-1]) + 1
 
 
 def replay(
@@ -83,7 +84,16 @@ def replay(
 
 
 def _start(info: RunInfo, variant: Variant, folder: Path, every: int) -> subprocess.Popen[bytes]:
-    options = ["--quiet", "--no-report", "--every", str(every), "--log-dir", str(folder), "--name", variant.id]
+    options = [
+        "--quiet",
+        "--no-report",
+        "--every",
+        str(every),
+        "--log-dir",
+        str(folder),
+        "--name",
+        variant.id,
+    ]
     for request in (*info.configuration.get("apply", ()), *variant.apply):
         options += ["--apply", request]
     if info.configuration.get("guard"):
@@ -111,8 +121,8 @@ def _ended_with_us(running: Mapping[str, _Running]) -> Iterator[None]:
     finally:
         for one in running.values():
             one.process.terminate()
+        deadline = time.monotonic() + PATIENCE
+        while any(one.process.poll() is None for one in running.values()) and time.monotonic() < deadline:
+            time.sleep(TICK)
         for one in running.values():
-            try:
-                one.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                one.process.kill()
+            one.process.kill()  # nothing, where it has ended

@@ -79,7 +79,9 @@ def _check_replayable(run: Run) -> None:
             "this run was recorded inside a program, by stabdiag.watch: there is no command to replay",
             "as a script under `stabdiag run` it can be",
         )
-    if "-" in info.command[:2] or (len(info.command) == 1 and Path(info.command[0]).name.startswith("python")):
+    if "-" in info.command[:2] or (
+        len(info.command) == 1 and Path(info.command[0]).name.startswith("python")
+    ):
         raise StabdiagError(
             "this run's program came through standard input, which is gone: it cannot be replayed",
             "save it as a script",
@@ -156,7 +158,8 @@ def _judged(
     for one in replays:
         id = one.variant.id
         if id not in seen:
-            trials.append(Trial(id, one.variant.apply, one.variant.runtime, "not told", "it recorded no step"))
+            because = f"it recorded no step; what it said is in {one.log}"
+            trials.append(Trial(id, one.variant.apply, one.variant.runtime, "not told", because))
             continue
         recovery, worse = stick.recovery(levels[id]), stick.worse(levels[id])
         mark, because = "", ""

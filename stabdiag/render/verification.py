@@ -73,8 +73,8 @@ def sentences(verification: Verification) -> list[str]:
         told.append("The unchanged replay had the same losses as the run, to the bit.")
     elif verification.again:
         told.append(
-            f"The unchanged replay parts from the run at step {count(verification.same_until)} (the script is "
-            "not deterministic, or was stopped there), but the failure came again."
+            f"The losses of the unchanged replay part from those of the run at step "
+            f"{count(verification.same_until)}: the script is not deterministic. The failure came again."
         )
     else:
         told.append(

@@ -24,9 +24,9 @@ LEAST = 8
     advice=("clip_multiple",),
 )
 class AdaptiveClipping(Intervention):
-    """Scales the gradients of an optimizer down to VALUE times the median norm of the last 128 steps, eight at
-    least. A norm enters the history as it was clipped, so that the limit follows a lasting change, but no
-    single step moves it far; one that is not finite never enters."""
+    """Scales the gradients of an optimizer down to VALUE times the median norm of the last 128 steps, of
+    eight at least. A norm enters the history as it was clipped, so that the limit follows a lasting change,
+    but no single step moves it far; one that is not finite never enters."""
 
     decides = True
 

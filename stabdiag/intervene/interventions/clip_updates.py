@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING
 
 from stabdiag.intervene.intervention import Intervention, Value, intervention
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     advice=("clip_updates",),
 )
 class ClipUpdates(Intervention):
-    """Shortens the step of a parameter by max(1, RMS_t / VALUE), where RMS_t = sqrt(mean(g² / max(v̂, ε²))), of
-    gradient and bias-corrected second moment: what StableAdamW does (Wortsman et al., arXiv 2304.13013).
+    """Shortens the step of a parameter by max(1, RMS_t / VALUE), where RMS_t = sqrt(mean(g² / max(v̂, ε²)))
+    of gradient and bias-corrected second moment: what StableAdamW does (Wortsman et al., arXiv 2304.13013).
 
     Of optimizers that keep a second moment. It holds a copy of the weights during the step."""
 
     def __init__(self, value: float) -> None:
         super().__init__(value)
-        self._before: weakref.WeakKeyDictionary[torch.Tensor, torch.Tensor] = weakref.WeakKeyDictionary()
+        self._before: dict[torch.Tensor, torch.Tensor] = {}
 
     def on_gradients(self, step: Step) -> None:
         self._before.clear()
@@ -57,4 +56,5 @@ class ClipUpdates(Intervention):
 def _rms(parameter: torch.Tensor, second: torch.Tensor, group: Group, count: torch.Tensor) -> torch.Tensor:
     assert parameter.grad is not None
     corrected = second / (1 - group["betas"][1] ** count)
-    return (parameter.grad.square() / corrected.clamp(min=group["eps"] ** 2)).mean().sqrt()
+    shares: torch.Tensor = parameter.grad.square() / corrected.clamp(min=group["eps"] ** 2)
+    return shares.mean().sqrt()

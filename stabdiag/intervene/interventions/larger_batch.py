@@ -23,7 +23,7 @@ class LargerBatch(Intervention):
 
     def __init__(self, value: float) -> None:
         super().__init__(value)
-        self._sums: weakref.WeakKeyDictionary[torch.Tensor, torch.Tensor] = weakref.WeakKeyDictionary()
+        self._sums: dict[torch.Tensor, torch.Tensor] = {}
         self._taken: weakref.WeakKeyDictionary[torch.optim.Optimizer, int] = weakref.WeakKeyDictionary()
 
     def on_gradients(self, step: Step) -> None:

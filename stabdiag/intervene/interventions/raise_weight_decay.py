@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     advice=("weight_decay",),
 )
 class RaiseWeightDecay(Intervention):
-    """Sets `weight_decay` of every parameter group where it is below VALUE, for the step alone. Groups that do
-    not decay, as biases and gains should not, are left out where another one does."""
+    """Sets `weight_decay` of every parameter group where it is below VALUE, for the step alone. Groups that
+    do not decay, as biases and gains should not, are left out where another one does."""
 
     def before_step(self, step: Step) -> None:
         decays = any(group.get("weight_decay", 0) > 0 for group in step.groups)

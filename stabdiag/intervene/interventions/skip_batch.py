@@ -24,9 +24,9 @@ LEAST = 32
     advice=("skip_above_z",),
 )
 class SkipBatch(Intervention):
-    """Makes no step where the loss is more than VALUE standard deviations above the mean of the last 128 steps
-    that were made, 32 at least. Where several processes train together each has a loss of its own, and the
-    norm of the gradients, which is the same in all of them, takes its place."""
+    """Makes no step where the loss is more than VALUE standard deviations above the mean of the last 128
+    steps that were made, 32 at least. Where several processes train together each has a loss of its own, and
+    the norm of the gradients, which is the same in all of them, takes its place."""
 
     decides = True
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 @intervention("skip-nonfinite-steps", title="Leave out updates with non-finite gradients")
 class SkipNonfiniteSteps(Intervention):
-    """Makes no step where the norm of the gradients is not a finite number: the optimizer finds no gradient at
-    all, so that neither weights nor state nor its count of steps move."""
+    """Makes no step where the norm of the gradients is not a finite number: the optimizer finds no gradient
+    at all, so that neither weights nor state nor its count of steps move."""
 
     decides = True
 
