@@ -164,6 +164,9 @@ class Session:
             self._recorder.on_clip(clip)
 
     def step_begins(self, optimizer: torch.optim.Optimizer, call: Call) -> Call | None:
+        if self._recorder is None and self._actor is not None:
+            # A closure is yet to call the model: what acts has to be there before it does.
+            self._guard("discovery", self._discover)
         recorder, changed = self._recorder, None
         if recorder is None:
             return None

@@ -11,15 +11,18 @@ import click
 if TYPE_CHECKING:
     from stabdiag.analysis.catalogue import Cause, Fix, Signature
     from stabdiag.core.registry import Registry
+    from stabdiag.intervene.intervention import Intervention
 
-COLUMN = 12
+    Entry = Signature | Cause | Fix | type[Intervention]
+
+COLUMN = 16
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def explain(name: str | None, as_json: bool) -> None:
-    """Explain a signature, a cause or a fix; without NAME, list them all."""
+    """Explain a signature, a cause, a fix or an intervention; without NAME, list them all."""
     if as_json:
         record = _record(_entry(name)) if name else {what: _ids(of) for what, of in _catalogues().items()}
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
@@ -31,34 +34,51 @@ def explain(name: str | None, as_json: bool) -> None:
 
 def _catalogues() -> dict[str, Registry[Any]]:
     from stabdiag.analysis.catalogue import CAUSES, FIXES, SIGNATURES
+    from stabdiag.intervene.intervention import INTERVENTIONS
 
-    return {"signatures": SIGNATURES, "causes": CAUSES, "fixes": FIXES}
+    return {"signatures": SIGNATURES, "causes": CAUSES, "fixes": FIXES, "interventions": INTERVENTIONS}
 
 
 def _ids(catalogue: Registry[Any]) -> list[dict[str, str]]:
     return [{"id": entry.id, "title": entry.title} for entry in catalogue]
 
 
-def _entry(name: str) -> Signature | Cause | Fix:
+def _entry(name: str) -> Entry:
     from stabdiag.core.errors import UnknownName
 
     catalogues = _catalogues().values()
     for catalogue in catalogues:
         if name in catalogue:
-            entry: Signature | Cause | Fix = catalogue[name]
+            entry: Entry = catalogue[name]
             return entry
-    raise UnknownName("signature, cause or fix", name, [e.id for catalogue in catalogues for e in catalogue])
+    raise UnknownName(
+        "signature, cause, fix or intervention", name, [e.id for catalogue in catalogues for e in catalogue]
+    )
 
 
-def _record(entry: Signature | Cause | Fix) -> dict[str, Any]:
+def _record(entry: Entry) -> dict[str, Any]:
     """All that the catalogue says of the entry."""
-    record: dict[str, Any] = {"kind": type(entry).__name__.lower(), "id": entry.id, "title": entry.title}
-    return record | {"doc": entry.doc} | _links(entry)
+    record: dict[str, Any] = {"kind": _kind(entry), "id": entry.id, "title": entry.title}
+    return record | {"doc": _doc(entry)} | _links(entry)
 
 
-def _links(entry: Signature | Cause | Fix) -> dict[str, Any]:
+def _kind(entry: Entry) -> str:
+    return "intervention" if isinstance(entry, type) else type(entry).__name__.lower()
+
+
+def _doc(entry: Entry) -> str:
+    from stabdiag.intervene.intervention import described
+
+    return described(entry) if isinstance(entry, type) else entry.doc
+
+
+def _links(entry: Entry) -> dict[str, Any]:
     """What the entry needs, and the names that lead on from it."""
     from stabdiag.analysis.catalogue import CAUSES, SIGNATURES, Cause, Signature
+    from stabdiag.intervene.intervention import INTERVENTIONS, usage
+
+    if isinstance(entry, type):
+        return {"use": usage(entry), "value": entry.takes.meaning if entry.takes else ""}
 
     if isinstance(entry, Signature):
         return {
@@ -70,28 +90,33 @@ def _links(entry: Signature | Cause | Fix) -> dict[str, Any]:
     if isinstance(entry, Cause):
         shown_by = [signature.id for signature in SIGNATURES if entry.id in signature.causes]
         return {"shown by": shown_by, "fixes": list(entry.fixes)}
-    return {"cures": [cause.id for cause in CAUSES if entry.id in cause.fixes]}
+    applied = usage(INTERVENTIONS[entry.id]) if entry.id in INTERVENTIONS else ""
+    return {"cures": [cause.id for cause in CAUSES if entry.id in cause.fixes], "while training": applied}
 
 
-def _print_entry(entry: Signature | Cause | Fix) -> None:
+def _print_entry(entry: Entry) -> None:
     from rich.text import Text
 
+    from stabdiag.intervene.intervention import INTERVENTIONS
     from stabdiag.render.terminal import Lines, console_for
 
     console = console_for(sys.stdout)
-    console.print(Text.assemble((entry.id, "bold"), f"  ({type(entry).__name__.lower()})"))
-    console.print(Text(f"{entry.title}\n\n{entry.doc}\n"), soft_wrap=True)
+    console.print(Text.assemble((entry.id, "bold"), f"  ({_kind(entry)})"))
+    console.print(Text(f"{entry.title}\n\n{_doc(entry)}\n"), soft_wrap=True)
+    if not isinstance(entry, type) and entry.id in INTERVENTIONS:
+        console.print(Text(f"While training: {_doc(INTERVENTIONS[entry.id])}\n"), soft_wrap=True)
     lines = Lines(console)
     for label, value in _links(entry).items():
         if isinstance(value, dict):
             value = [f"{entry.id}.{name}={default:g}" for name, default in value.items()]
         if value:
-            lines.item(label, ", ".join(value), column=COLUMN)
+            lines.item(label, value if isinstance(value, str) else ", ".join(value), column=COLUMN)
 
 
 def _print_catalogue() -> None:
     from rich.text import Text
 
+    from stabdiag.intervene.intervention import usage
     from stabdiag.render.terminal import Lines, console_for
 
     console = console_for(sys.stdout)
@@ -101,5 +126,6 @@ def _print_catalogue() -> None:
     for what, catalogue in catalogues.items():
         console.print(Text(what.capitalize(), style="bold"))
         for entry in catalogue:
-            lines.item(entry.id, entry.title, indent=2, column=column, label_style="")
+            told = usage(entry) if isinstance(entry, type) else entry.title
+            lines.item(entry.id, told, indent=2, column=column, label_style="")
         lines.blank()
