@@ -151,9 +151,13 @@ def judge(
     if found.verdict == "failed" and before.verdict != "failed":
         return Judgement("made it worse", "the replay failed, as it did not without it")
     if recovery is not None and recovery < CURED:
-        return Judgement("did not help", f"the loss recovered by {100 * max(recovery, 0.0):.0f} %")
+        undone = f"by {100 * recovery:.0f} %" if recovery >= 0.005 else "not at all"
+        return Judgement("did not help", f"the loss recovered {undone}")
     if left or new:
-        return Judgement("did not help", f"{', '.join(left or new)} {'is still there' if left else 'is new'}")
+        verb = "is" if len(left or new) == 1 else "are"
+        return Judgement(
+            "did not help", f"{', '.join(left or new)} {verb} {'still there' if left else 'new'}"
+        )
     milder = ", ".join(s for s in now if s in fault)
     gone = f"{milder} is down to a {now[milder.partition(',')[0]]}" if milder else "the findings are gone"
     return Judgement("verified", f"{gone}, and the loss recovered" if recovery is not None else gone)

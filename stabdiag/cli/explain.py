@@ -51,9 +51,7 @@ def _entry(name: str) -> Entry:
         if name in catalogue:
             entry: Entry = catalogue[name]
             return entry
-    raise UnknownName(
-        "signature, cause, fix or intervention", name, [e.id for catalogue in catalogues for e in catalogue]
-    )
+    raise UnknownName("signature, cause or fix", name, [e.id for catalogue in catalogues for e in catalogue])
 
 
 def _record(entry: Entry) -> dict[str, Any]:

@@ -163,6 +163,8 @@ def _judged(
             continue
         recovery, worse = stick.recovery(levels[id]), stick.worse(levels[id])
         mark, because = "", ""
+        if id == UNCHANGED or not again:
+            recovery = None
         if id != UNCHANGED:
             judged = judge(diagnoses[id], diagnoses[UNCHANGED], planned.fault, recovery, worse)
             mark, because = judged.mark, judged.because
@@ -198,7 +200,7 @@ def _trial(
         runtime=one.variant.runtime,
         mark=mark,
         because=because,
-        recovery=recovery if one.variant.id != UNCHANGED else None,
+        recovery=recovery,
         level=level,
         verdict=diagnosis.verdict,
         findings=tuple(alarms(diagnosis)),

@@ -64,10 +64,11 @@ def sentences(verification: Verification) -> list[str]:
     """What the table is of, and what follows from it."""
     steps = count(verification.horizon, "step")
     told = [f"Each replay ran for {steps}; the loss is the median of its last tenth."]
-    if verification.healthy is not None and verification.fault is not None:
+    if verification.healthy is not None:
+        fault = verification.fault
+        start = "the worst finite loss" if fault is None else number(fault)
         told[0] += (
-            f" Recovery is measured from {number(verification.fault)} to {number(verification.healthy)}, "
-            f"{verification.against}."
+            f" Recovery is measured from {start} to {number(verification.healthy)}, {verification.against}."
         )
     if verification.same_until >= verification.horizon:
         told.append("The unchanged replay had the same losses as the run, to the bit.")
