@@ -9,6 +9,7 @@ from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
 from stabdiag.core.diagnosis import Diagnosis, FixAdvice, Incident
 from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
 from stabdiag.core.run import Run
+from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, duration, number, percent
 
@@ -154,14 +155,16 @@ def steps_of(run: Run, diagnosis: Diagnosis) -> int:
 
 
 def run_facts(run: Run, diagnosis: Diagnosis) -> list[str]:
-    """Steps, duration, processes, overhead: those that are known."""
+    """Steps, duration, processes, overhead: those that are known. A share means little without its
+    seconds: a run of five steps is seen whole."""
     block = diagnosis.run
     facts = [count(steps_of(run, diagnosis), "step")]
     if block.get("duration_s") is not None:
         facts.append(duration(float(block["duration_s"])))
     facts.append(count(run.info.processes, "process", "processes"))
-    if block.get("overhead_percent") is not None:
-        facts.append(f"overhead {float(block['overhead_percent']):.1f} %")
+    spent = cost(run, diagnosis)
+    if spent.percent is not None:
+        facts.append(f"overhead {spent.share}")
     return facts
 
 
