@@ -154,10 +154,8 @@ def judge(
         undone = f"by {100 * recovery:.0f} %" if recovery >= 0.005 else "not at all"
         return Judgement("did not help", f"the loss recovered {undone}")
     if left or new:
-        verb = "is" if len(left or new) == 1 else "are"
-        return Judgement(
-            "did not help", f"{', '.join(left or new)} {verb} {'still there' if left else 'new'}"
-        )
+        said = f"{'is' if len(left or new) == 1 else 'are'} {'still there' if left else 'new'}"
+        return Judgement("did not help", f"{', '.join(left or new)} {said}")
     milder = ", ".join(s for s in now if s in fault)
     gone = f"{milder} is down to a {now[milder.partition(',')[0]]}" if milder else "the findings are gone"
     return Judgement("verified", f"{gone}, and the loss recovered" if recovery is not None else gone)

@@ -50,6 +50,7 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
     run_dir = create_run_directory(
         options.log_dir, options.name or target.name, exact=options.name is not None
     )
+    acted = options.acting.to_json() if options.acting else {}
     info = RunInfo(
         command=target.words,
         started=time.time(),
@@ -57,7 +58,7 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
         git_commit=_git_commit(),
         cwd=str(Path.cwd()),
-        configuration={**options.cadence.to_json(), **asdict(options.config), **options.acting.to_json()},
+        configuration={**options.cadence.to_json(), **asdict(options.config), **acted},
     )
     write_info(run_dir, info)
     environment = child_environment(os.environ, run_dir, options.cadence, options.acting)
