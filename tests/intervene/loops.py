@@ -24,6 +24,11 @@ def adamw(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=0.03)
 
 
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    """A step in proportion to the gradient, scale and all."""
+    return torch.optim.SGD(model.parameters(), lr=1e-4)
+
+
 def train(
     before: Edit = nothing,
     after: Edit = nothing,

@@ -30,6 +30,8 @@ class Attention(nn.Module):
         parts = self.qkv(x).chunk(3, -1) if self.packed else (self.q(x), self.k(x), self.v(x))
         q, k, v = (part.view(items, length, -1, 4).transpose(1, 2) for part in parts)
         q = self.norm(q)
+        if self.kind == "of unit size":
+            q = q * q.square().mean(-1, keepdim=True).rsqrt()
         if self.kind == "rotary":
             q, k = rotated(q), rotated(k)
         visible = torch.tril(torch.ones(length, length)).bool()
@@ -98,10 +100,11 @@ def test_the_rows_of_a_head_are_rescaled_as_by_hand(applying, told, kind):
     assert all(torch.equal(a, b) for a, b in zip(weights, expected, strict=True))
 
 
-def test_queries_that_are_normalized_are_left_alone(applying, recorded):
-    expected, _ = train("normalized")
+@pytest.mark.parametrize("kind", ["normalized", "of unit size"])
+def test_queries_that_do_not_grow_with_their_weights_are_left_alone(applying, recorded, kind):
+    expected, _ = train(kind)
     with applying(f"qk-clip={TAU}"):
-        weights, _ = train("normalized")
+        weights, _ = train(kind)
     assert all(torch.equal(a, b) for a, b in zip(weights, expected, strict=True))
     because = [e.data for e in recorded().events_of("coverage") if e.data["what"] == "intervention qk-clip"]
     assert "could be told" in because[0]["because"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from stabdiag.intervene.intervention import INTERVENTIONS
@@ -112,7 +113,7 @@ def gather():
 
 
 def with_z(logits, targets):
-    plain = torch.nn.functional.cross_entropy(logits, targets)
+    plain = F.cross_entropy(logits, targets)
     return plain + 0.01 * torch.logsumexp(logits, -1).square().mean()
 
 
@@ -166,6 +167,28 @@ def test_a_z_loss_by_its_gradient_is_that_of_a_loss_with_the_term(applying, told
     assert told("added")
     assert not loops.same(plain, expected)
     assert loops.same(weights, expected)
+
+
+def cross_entropy_sum(logits, targets):
+    return F.cross_entropy(logits, targets, reduction="sum") / 8
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, cross_entropy_sum])
+@pytest.mark.parametrize("factor", [0.25, 1024.0])
+def test_a_z_loss_is_scaled_as_the_script_scales_its_cross_entropy(applying, told, function, factor):
+    """By accumulation, or a scale against underflow."""
+
+    def with_term(logits, targets):
+        return (function(logits, targets) + 0.01 * torch.logsumexp(logits, -1).square().mean()) * factor
+
+    def without(logits, targets):
+        return function(logits, targets) * factor
+
+    expected, *_ = loops.train(loss_of=with_term, make=loops.sgd)
+    with applying("z-loss=0.01"):
+        weights, *_ = loops.train(loss_of=without, make=loops.sgd)
+    assert told("added")
+    assert all(torch.allclose(a, b, rtol=1e-5) for a, b in zip(weights, expected, strict=True))
 
 
 def test_a_step_that_is_not_finite_leaves_no_trace(applying, told):

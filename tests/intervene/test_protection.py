@@ -53,6 +53,13 @@ def test_an_outlying_batch_is_skipped_and_said_by_how_much_it_was_outlying(apply
     assert event.data["norm"] > 100 * event.data["usual"]
 
 
+def test_outliers_never_become_usual_by_being_frequent(applying, told):
+    outlying = [step for step in range(60, 180) if step % 3]
+    with applying(guard=True):
+        train(steps=180, scales=[(step, 1e4) for step in outlying])
+    assert [event.step for event in told("skipped")] == outlying
+
+
 def test_an_outlying_gradient_of_a_usual_loss_is_clipped(applying, told):
     with applying(guard=True) as session:
         torch.manual_seed(0)
