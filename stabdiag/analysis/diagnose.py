@@ -12,6 +12,7 @@ from stabdiag.analysis.attribution import attribute
 from stabdiag.analysis.catalogue import SIGNATURES, Signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.incidents import fold
+from stabdiag.analysis.same_event import merged
 from stabdiag.analysis.verdict import verdict_of
 from stabdiag.core.config import Configuration
 from stabdiag.core.diagnosis import Diagnosis, Skipped
@@ -36,7 +37,8 @@ def diagnose(run: Run, config: Configuration | None = None) -> Diagnosis:
             if isinstance(found, Skipped):
                 skipped.append(found)
             else:
-                findings += [attribute(run, f, signature.causes) for f in suppress(found, config)]
+                events = merged(run, suppress(found, config))
+                findings += [attribute(run, finding, signature.causes) for finding in events]
         ranked, incidents = fold(run, findings)
     return Diagnosis(verdict_of(run, ranked), incidents, ranked, tuple(skipped), run_block(run))
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.subject import Subject
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -23,6 +24,9 @@ class Actor(Protocol):
     def backward_begins(
         self, subject: Subject, number: int, roots: Sequence[Any], scale: torch.Tensor | None
     ) -> None: ...
+
+    def clips(self, subject: Subject, number: int, clip: Clip) -> float:
+        """Gradients are about to be clipped; returns the norm to clip them at."""
 
     def step_begins(
         self, subject: Subject, number: int, optimizer: torch.optim.Optimizer, call: Call

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 NODES = 64
+WHOLE, SUM = "LogSoftmax", "Logsumexp"
 PASSED_ON = (
     "View", "UnsafeView", "ReshapeAlias", "Slice", "Select", "Transpose", "Permute", "T", "Clone", "ToCopy",
     "Squeeze", "Unsqueeze", "Alias", "Index", "AsStrided", "Expand",
@@ -16,14 +17,20 @@ Made = TypeVar("Made")
 
 
 class LogSoftmax(NamedTuple):
-    """`node` of the graph, and what `uses` its result; None where that is the loss itself."""
+    """`node` of the graph, and what `uses` its result; None where that is the loss itself. Of a loss that is
+    written out, the log-sum-exp stands for it."""
 
     node: Any
     uses: Any
 
     @property
+    def written_out(self) -> bool:
+        return kind_of(self.node) == SUM
+
+    @property
     def dim(self) -> int:
-        return int(self.node._saved_dim)
+        dim = self.node._saved_dim
+        return int(dim[-1] if self.written_out else dim)
 
     @property
     def below(self) -> Any:
@@ -32,20 +39,23 @@ class LogSoftmax(NamedTuple):
 
 
 def log_softmaxes(roots: Sequence[Any]) -> list[LogSoftmax]:
-    """Those near the roots of a graph; no saved tensor is touched."""
+    """Those near the roots of a graph; no saved tensor is touched.
+
+    Log-sum-exps only where there is no log-softmax: beside one they belong to a penalty on other scores.
+    """
     front: list[tuple[Any, Any]] = [(root, None) for root in roots]
-    found: list[LogSoftmax] = []
+    found: dict[str, list[LogSoftmax]] = {WHOLE: [], SUM: []}
     visited = 0
     while front and visited < NODES:
         node, uses = front.pop(0)
         visited += 1
         if node is None:
             continue
-        if kind_of(node) == "LogSoftmax":
-            found.append(LogSoftmax(node, uses))
+        if kind_of(node) in found:
+            found[kind_of(node)].append(LogSoftmax(node, uses))
         else:
             front.extend((child, node) for child, _ in node.next_functions)
-    return found
+    return found[WHOLE] or found[SUM]
 
 
 def source(node: Any, made: Mapping[int, Made]) -> Made | None:

@@ -60,6 +60,7 @@ class Session:
     def watch(self, models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Records these from now on, and no others; optimizers that hold parameters of the models join."""
         self._discovery.settle()
+        self._scalers.adopt()
         self._given = {id(p) for model in models for p in model.parameters()}
         recorder = self._begun()
         inside = [module for model in models for module in model.modules()]
@@ -159,9 +160,14 @@ class Session:
                 counts_as_step=not self._recorder.optimized and not self._optimizers
             )
 
-    def clips(self, clip: Clip) -> None:
-        if self._recorder is not None:
-            self._recorder.on_clip(clip)
+    def clips(self, clip: Clip) -> float:
+        recorder = self._recorder
+        if recorder is not None:
+            if self._actor is not None:
+                limit = self._actor.clips(recorder.subject, recorder.step, clip)
+                clip = clip._replace(max_norm=limit)
+            recorder.on_clip(clip)
+        return clip.max_norm
 
     def step_begins(self, optimizer: torch.optim.Optimizer, call: Call) -> Call | None:
         if self._recorder is None and self._actor is not None:
@@ -204,6 +210,7 @@ class Session:
 
     def end(self) -> None:
         """Gives all seams back and writes the last row."""
+        self._guard("discovery", self._look_for_skipped_step)
         self._seams.remove()
         self._discovery.remove()
         self._optimizers.forget()

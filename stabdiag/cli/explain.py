@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stabdiag.analysis.catalogue import Cause, Fix, Signature
     from stabdiag.core.registry import Registry
     from stabdiag.intervene.intervention import Intervention
+    from stabdiag.render.terminal import Lines
 
     Entry = Signature | Cause | Fix | type[Intervention]
 
@@ -21,9 +22,14 @@ COLUMN = 16
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def explain(name: str | None, as_json: bool) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="All of the catalogue as one document.")
+def explain(name: str | None, as_json: bool, as_markdown: bool) -> None:
     """Explain a signature, a cause, a fix or an intervention; without NAME, list them all."""
-    if as_json:
+    if as_markdown:
+        from stabdiag.render.catalogue import catalogue_markdown
+
+        click.echo(catalogue_markdown(), nl=False)
+    elif as_json:
         record = _record(_entry(name)) if name else {what: _ids(of) for what, of in _catalogues().items()}
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
     elif name:
@@ -72,24 +78,13 @@ def _doc(entry: Entry) -> str:
 
 def _links(entry: Entry) -> dict[str, Any]:
     """What the entry needs, and the names that lead on from it."""
-    from stabdiag.analysis.catalogue import CAUSES, SIGNATURES, Cause, Signature
     from stabdiag.intervene.intervention import INTERVENTIONS, usage
+    from stabdiag.render.catalogue import links
 
     if isinstance(entry, type):
         return {"use": usage(entry), "value": entry.takes.meaning if entry.takes else ""}
-
-    if isinstance(entry, Signature):
-        return {
-            "needs": list(entry.needs),
-            "thresholds": entry.thresholds,
-            "explains": list(entry.explains),
-            "causes": list(entry.causes),
-        }
-    if isinstance(entry, Cause):
-        shown_by = [signature.id for signature in SIGNATURES if entry.id in signature.causes]
-        return {"shown by": shown_by, "fixes": list(entry.fixes)}
-    applied = usage(INTERVENTIONS[entry.id]) if entry.id in INTERVENTIONS else ""
-    return {"cures": [cause.id for cause in CAUSES if entry.id in cause.fixes], "while training": applied}
+    applied = {"while training": usage(INTERVENTIONS[entry.id])} if entry.id in INTERVENTIONS else {}
+    return links(entry) | applied
 
 
 def _print_entry(entry: Entry) -> None:
@@ -109,6 +104,25 @@ def _print_entry(entry: Entry) -> None:
             value = [f"{entry.id}.{name}={default:g}" for name, default in value.items()]
         if value:
             lines.item(label, value if isinstance(value, str) else ", ".join(value), column=COLUMN)
+    for line in _picture(entry, lines):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _picture(entry: Entry, lines: Lines) -> list[str]:
+    """What a signature looks like: its first synthetic example."""
+    import numpy as np
+
+    from stabdiag.analysis.catalogue import Signature
+    from stabdiag.render.sketch import sketch
+
+    if not isinstance(entry, Signature):
+        return []
+    run = entry.fires[0](np.random.default_rng(0))
+    with np.errstate(all="ignore"):
+        found = next(iter(entry(run)))
+    room = min(lines.console.width - COLUMN, 60)
+    drawn = sketch(run, found, room, ascii_only=not lines.says_unicode)
+    return ["", "An example:", *drawn, found.message] if drawn else []
 
 
 def _print_catalogue() -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from stabdiag.capture.actor import Call
+from stabdiag.capture.clipping import Clip
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.placement import in_world
 from stabdiag.capture.subject import Subject
 from stabdiag.intervene.forward import Forward
 from stabdiag.intervene.intervention import Intervention
-from stabdiag.intervene.ledger import Ledger
+from stabdiag.intervene.ledger import Ledger, Scene
 from stabdiag.intervene.protection import Protection
 from stabdiag.intervene.reduced import apart
 from stabdiag.intervene.request import Acting
@@ -67,6 +68,15 @@ class Controller:
             if isinstance(root, torch.Tensor) and root.numel() == 1:
                 loss = root.detach().float()
                 self._losses.append(loss if scale is None else loss / scale.to(loss.device))
+
+    def clips(self, subject: Subject, number: int, clip: Clip) -> float:
+        if self._ledger.acting:  # an intervention clips
+            return clip.max_norm
+        for intervention in self._active():
+            scene = Scene(subject, number, self._ledger, self._stop)
+            limit: float | None = self._call(intervention, intervention.on_clip, scene, clip)
+            clip = clip if limit is None else clip._replace(max_norm=limit)
+        return clip.max_norm
 
     def step_begins(
         self, subject: Subject, number: int, optimizer: torch.optim.Optimizer, call: Call

@@ -13,7 +13,9 @@ from stabdiag.core.errors import StabdiagError
 from stabdiag.core.registry import Registry
 
 if TYPE_CHECKING:
+    from stabdiag.capture.clipping import Clip
     from stabdiag.intervene.forward import Forward
+    from stabdiag.intervene.ledger import Scene
     from stabdiag.intervene.step import Step
 
 
@@ -78,6 +80,10 @@ class Intervention:
 
     def on_backward(self, forward: Forward, roots: Any) -> None:
         """The backward pass from `roots` is about to begin."""
+
+    def on_clip(self, scene: Scene, clip: Clip) -> float:
+        """The script is about to clip gradients; returns the norm to clip them at."""
+        return clip.max_norm
 
     def before_step(self, step: Step) -> None:
         """The optimizer is about to step; it may be yet to ask for the gradients."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
-from stabdiag.core.diagnosis import Diagnosis, FixAdvice, Incident
+from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover, FixAdvice, Incident
 from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.render.cost import cost
@@ -104,6 +105,57 @@ def acted(run: Run) -> str:
         if event.rank == 0 and isinstance(ended, dict):
             counts |= {f"{event.data.get('intervention')} {action}": int(n) for action, n in ended.items()}
     return ", ".join(f"{what} {count(times, 'time')}" for what, times in counts.items())
+
+
+def unknown_cause(root: Finding) -> str:
+    """Of an incident without a cause, what the best guess was: `unknown; the likeliest is …`."""
+    if not root.causes:
+        return "unknown: nothing that was measured speaks for a cause that is known"
+    return f"unknown; of those known the likeliest is: {running(cause_line(root.causes[0]))}"
+
+
+def first_moved(mover: FirstMover) -> str:
+    """`attention.max_logit at blocks.3.attn, step 398, 14 steps before the loss`."""
+    where = "" if mover.site == "run" else f" at {mover.site}"
+    since = f"step {count(mover.step)}"
+    if mover.step - mover.within > 1:
+        since = f"between steps {count(mover.within)} and {count(mover.step)}"
+    if mover.series == "run.loss":
+        return f"the loss itself, {since}"
+    if mover.lead is None:
+        beside = ", and the loss did not follow"
+    elif mover.lead > 0:
+        beside = f", {count(mover.lead, 'step')} before the loss"
+    else:
+        beside = ", with the loss"
+    return f"{mover.series}{where}, {since}{beside}"
+
+
+def blamed(culprit: Culprit) -> str:
+    """`blocks.3.attn (CausalSelfAttention, model.py:39), head 2`; empty where nothing is known."""
+    class_ = ", ".join(filter(None, (culprit.module_type, nearby(culprit.source))))
+    module = " ".join(filter(None, (culprit.parameter or culprit.module, f"({class_})" if class_ else "")))
+    numbers = {"head": culprit.head, "expert": culprit.expert, "rank": culprit.rank}
+    numbered = [f"{what} {number}" for what, number in numbers.items() if number is not None]
+    return ", ".join(filter(None, (module, *numbered, _batch(culprit.batch))))
+
+
+def _batch(batch: Batch | None) -> str:
+    if batch is None:
+        return ""
+    told = f"the batch of step {count(batch.step)}"
+    if batch.fingerprint is not None:
+        told += f", fingerprint {batch.fingerprint}"
+    if batch.again:
+        more = " and others" if len(batch.again) > 3 else ""
+        told += f", trained on at {', '.join(count(step) for step in batch.again[:3])}{more} as well"
+    return told
+
+
+def nearby(source: str) -> str:
+    """`file:line` with the file's folder, and without those around it."""
+    path, _, line = source.rpartition(":")
+    return f"{PurePath(*PurePath(path).parts[-2:])}:{line}" if path else source
 
 
 def verdict_sentence(run: Run, diagnosis: Diagnosis) -> str:

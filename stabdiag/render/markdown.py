@@ -69,16 +69,7 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
         "",
     )
     yield from (escaped(root.message), "")
-    yield from ("| | |", "|---|---|")
-    if describe.place(root):
-        more = f" and {len(root.sites) - 6} more" if len(root.sites) > 6 else ""
-        yield f"| where | {', '.join(code(site) for site in root.sites[:6])}{more} |"
-    yield f"| when | {describe.span(root)} |"
-    yield f"| sure | {percent(root.confidence)} |"
-    if describe.measure(root):
-        yield f"| measured | {describe.measure(root)} |"
-    if incident.cause:
-        yield f"| likely cause | {escaped(describe.cause_line(incident.cause))} |"
+    yield from ("| | |", "|---|---|", *_facts(root, incident))
     if incident.fixes:
         yield from ("", "**What to change**", "")
     for i, fix in enumerate(incident.fixes, 1):
@@ -90,6 +81,24 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
     symptoms = describe.symptoms(diagnosis, incident)
     if symptoms:
         yield from ("", "**What followed from it**", "", *(f"- {_short(finding)}" for finding in symptoms))
+
+
+def _facts(root: Finding, incident: Incident) -> Iterator[str]:
+    if describe.place(root):
+        more = f" and {len(root.sites) - 6} more" if len(root.sites) > 6 else ""
+        yield f"| where | {', '.join(code(site) for site in root.sites[:6])}{more} |"
+    yield f"| when | {describe.span(root)} |"
+    yield f"| sure | {percent(root.confidence)} |"
+    if describe.measure(root):
+        yield f"| measured | {describe.measure(root)} |"
+    if incident.first_mover:
+        yield f"| moved first | {escaped(describe.first_moved(incident.first_mover))} |"
+    if incident.culprit:
+        yield f"| culprit | {escaped(describe.blamed(incident.culprit))} |"
+    if incident.cause:
+        yield f"| likely cause | {escaped(describe.cause_line(incident.cause))} |"
+    elif root.severity:
+        yield f"| likely cause | {escaped(describe.unknown_cause(root))} |"
 
 
 def _short(finding: Finding) -> str:

@@ -65,8 +65,14 @@ def _incident(lines: Lines, diagnosis: Diagnosis, rank: int, incident: Incident,
         _item(lines, "where", ", ".join(root.sites[:4]) + (" …" if len(root.sites) > 4 else ""))
     _item(lines, "when", f"{describe.span(root)} ({percent(root.confidence)} sure)")
     _item(lines, "measured", describe.measure(root))
+    if incident.first_mover:
+        _item(lines, "first move", describe.first_moved(incident.first_mover))
+    if incident.culprit:
+        _item(lines, "culprit", describe.blamed(incident.culprit))
     if incident.cause:
         _item(lines, "cause", describe.cause_line(incident.cause))
+    elif root.severity:
+        _item(lines, "cause", describe.unknown_cause(root))
     for i, fix in enumerate(incident.fixes if verbose else incident.fixes[:FIXES]):
         _fix(lines, "fix" if i == 0 else "or", fix, verbose)
     for i, finding in enumerate(describe.symptoms(diagnosis, incident)):

@@ -135,6 +135,7 @@ ORACLES = {
     "raise-epsilon=0.01": setting("eps", lambda eps, step: 0.01),
     "lower-weight-decay": setting("weight_decay", lambda wd, step: 0.0),
     "raise-weight-decay=0.5": setting("weight_decay", lambda wd, step: 0.5, lambda g: g["weight_decay"] > 0),
+    "regularize=0.5": setting("weight_decay", lambda wd, step: 0.5, lambda g: g["weight_decay"] > 0),
     "clip-gradients=0.5": (clip,),
     "clip-each-gradient=0.1": (clip_each,),
     "adaptive-clipping=1.1": (adaptive(),),
@@ -173,7 +174,11 @@ def cross_entropy_sum(logits, targets):
     return F.cross_entropy(logits, targets, reduction="sum") / 8
 
 
-@pytest.mark.parametrize("function", [F.cross_entropy, cross_entropy_sum])
+def written_out(logits, targets):
+    return (logits.logsumexp(-1) - logits.gather(-1, targets[:, None])[:, 0]).mean()
+
+
+@pytest.mark.parametrize("function", [F.cross_entropy, cross_entropy_sum, written_out])
 @pytest.mark.parametrize("factor", [0.25, 1024.0])
 def test_a_z_loss_is_scaled_as_the_script_scales_its_cross_entropy(applying, told, function, factor):
     """By accumulation, or a scale against underflow."""
@@ -189,6 +194,22 @@ def test_a_z_loss_is_scaled_as_the_script_scales_its_cross_entropy(applying, tol
         weights, *_ = loops.train(loss_of=without, make=loops.sgd)
     assert told("added")
     assert all(torch.allclose(a, b, rtol=1e-5) for a, b in zip(weights, expected, strict=True))
+
+
+def test_the_clipping_of_the_script_is_loosened_and_no_other(applying, told, recorded):
+    def tight(optimizer, model, step, loss):
+        clip_grad_norm_(model.parameters(), 0.01)
+
+    def both(optimizer, model, step, loss):
+        clip_grad_norm_(model.parameters(), 0.5)
+        clip_grad_norm_(model.parameters(), 0.3)
+
+    expected, *_ = loops.train(both, make=loops.sgd)
+    with applying("loosen-clipping=0.5", "clip-gradients=0.3"):
+        weights, *_ = loops.train(tight, make=loops.sgd)
+    assert told("loosened")
+    assert loops.same(weights, expected)
+    assert recorded().table("run.clipped_grad_norm").first() == pytest.approx(0.3, rel=1e-3)
 
 
 def test_a_step_that_is_not_finite_leaves_no_trace(applying, told):
@@ -221,7 +242,7 @@ def test_several_act_in_the_order_in_which_they_were_asked_for(applying, told):
 
 def test_each_intervention_has_an_oracle():
     elsewhere = {"z-loss", "skip-nonfinite-steps", "skip-batch", "qk-clip", "loss-scaling", "early-stopping"}
-    elsewhere |= {"zero-gradients"}
+    elsewhere |= {"zero-gradients", "loosen-clipping"}
     assert {r.partition("=")[0].partition("@")[0] for r in ORACLES} | elsewhere == {
         i.id for i in INTERVENTIONS
     }

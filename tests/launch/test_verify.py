@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from stabdiag.core.run import RunInfo
 from stabdiag.core.synthetic import run_of
 from stabdiag.core.verification import Trial, Verification, marked
 from stabdiag.launch.verify import plan
+from stabdiag.render.json_report import report_schema
 from stabdiag.store.verification import read_verification, write_verification
 
 
@@ -120,7 +122,11 @@ def test_fixes_are_marked_where_they_were_tried_by_the_same_numbers_and_cures_co
     ]
     other = diagnosis(fix("clip-gradients", clip_norm=0.7))
     assert marked(other, VERIFICATION).incidents[0].fixes[0].mark is None
-    assert Diagnosis.from_json(json.loads(json.dumps(marked(advised, VERIFICATION).to_json())))
+    record = json.loads(json.dumps(marked(advised, VERIFICATION).to_json()))
+    assert Diagnosis.from_json(record) == marked(advised, VERIFICATION)
+    schema = {"$defs": report_schema()["$defs"], "$ref": "#/$defs/fix"}
+    for advice in record["incidents"][0]["fixes"]:
+        jsonschema.validate(advice, schema)
 
 
 SCRIPT = """

@@ -35,8 +35,8 @@ class LogitsProbe(Probe):
 
     Of up to 256 evenly spaced rows, with the classes as the module gives them: in the last dimension,
     or in the second where the loss takes images. The module is found once a backward pass of a recorded
-    step has come by: its loss leads to a log-softmax, and that to an output. Losses without one have no
-    logits.
+    step has come by: its loss leads to a log-softmax, or to a log-sum-exp if there is none, and that to an
+    output. Losses without either have no logits.
     """
 
     id = "logits"

@@ -27,6 +27,11 @@ UNKNOWN = "its state is not one that is known"
 STEP, COSINE, MOMENTUM = (STATISTICS.index(name) for name in ("step", "cosine", "momentum"))
 
 
+def steps_as_torch(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its step is torch's own: a subclass may do anything with the state."""
+    return str(type(optimizer).step.__module__).startswith("torch.optim")
+
+
 class _Part(NamedTuple):
     """A sample of one parameter's gradient and state, all of them flat and of one size. `weight` is by what
     the norm of the sample becomes that of the whole; `settings` those of Adam."""
@@ -67,7 +72,7 @@ class OptimizerProbe(Probe):
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
         if optimizer is None or not indices:
             return
-        if not isinstance(optimizer, KNOWN):
+        if not (isinstance(optimizer, KNOWN) and steps_as_torch(optimizer)):
             self._tell_unknown(type(optimizer).__name__)
             return
         by_device: dict[torch.device, list[_Part]] = {}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     "loss-scaling",
     title="Keep the loss scale from collapsing",
     takes=Value("smallest scale", above=0, default=128),
-    advice=("loss_scale_floor",),
+    advice=("scale_floor",),
 )
 class LossScaling(Intervention):
     """Raises the scale of the gradient scaler to VALUE wherever it has fallen below, before the next loss is

@@ -92,8 +92,9 @@ class ZLoss(Intervention):
 
         def note(gradients: Any) -> None:
             """By how much the loss that is minimized grows with the cross-entropy: of a mean, what reaches
-            it; of anything else, minus the sum of what reaches the log-probabilities."""
-            share.append(gradients[0] if mean else -gradients[0].sum())
+            it; of anything else the sum of what reaches log Z, or minus that of the log-probabilities."""
+            whole = gradients[0] if mean else gradients[0].sum()
+            share.append(whole if mean or softmax.written_out else -whole)
 
         def added(gradient: torch.Tensor) -> torch.Tensor:
             whole: torch.Tensor | None = forward.guard(self._with_z, gradient, share, logits, dim)
