@@ -226,10 +226,13 @@ class Recorder:
     def on_clip(self, clip: Clip) -> None:
         self._tell("on_clip", clip)
 
-    def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """From now on `step` is the one that this optimizer is about to make."""
         if not self.subject.in_backward() and self._clock.closes_before(self.subject.optimizers[optimizer]):
             self.close()
             self._backwards = 1  # the pass whose gradients this step uses
+
+    def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
         self._tell("on_step_begin", optimizer, self.subject.held_by(optimizer))
 
     def on_step_end(self, optimizer: torch.optim.Optimizer) -> None:
