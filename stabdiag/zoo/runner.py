@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,10 +20,21 @@ def recorded(case: Case, folder: Path) -> bool:
     return (folder / case.name / TRUTH).is_file()
 
 
+def recorded_cases(folder: Path) -> list[Case]:
+    """All cases that are there, in the order of their names."""
+    truths = sorted(folder.glob(f"*/{TRUTH}"))
+    return [Case.from_json(json.loads(truth.read_text(encoding="utf-8"))["case"]) for truth in truths]
+
+
 def run_cases(cases: Sequence[Case], folder: Path, jobs: int, told: Callable[[Case, str], None]) -> None:
-    """Records the cases that are not in `folder` yet. `told` hears of each when it has ended, with what went
+    """Records the cases that are not in `folder` yet. `told` hears of each that is there, and what went
     wrong."""
-    ahead = [case for case in dict.fromkeys(cases) if not recorded(case, folder)]
+    ahead = []
+    for case in cases:
+        if recorded(case, folder):
+            told(case, "")
+        else:
+            ahead.append(case)
     folder.mkdir(parents=True, exist_ok=True)
     # Each process is forked from one that has imported torch already, which takes longer than some cases.
     context = multiprocessing.get_context("forkserver")
