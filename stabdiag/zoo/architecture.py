@@ -18,9 +18,9 @@ Build = Callable[..., Parts]
 
 @dataclass(frozen=True)
 class Architecture:
-    """`build(seed, batch, **shape)` makes it, with its data. `traits` say what can be planted in it. `lr`
-    is a rate at which Adam trains it well, `sgd_lr` the same for gradient descent with momentum, 0 where
-    that does not."""
+    """`build(seed, batch, **shape)` makes it, with its data. `traits` say what can be planted in it. `lr` is
+    a rate at which Adam trains it well, `sgd_lr` the same for gradient descent with momentum. `optimizers`
+    are those that train it at all; empty: any."""
 
     id: str
     build: Build
@@ -31,6 +31,7 @@ class Architecture:
     steps: int
     warmup: int
     clip: float
+    optimizers: tuple[str, ...] = ()
 
     @property
     def doc(self) -> str:
@@ -65,9 +66,12 @@ def architecture(
     steps: int = 400,
     warmup: int = 20,
     clip: float = 0.0,
+    optimizers: tuple[str, ...] = (),
 ) -> Callable[[Build], Build]:
     def declare(build: Build) -> Build:
-        ARCHITECTURES.add(Architecture(id, build, frozenset(traits), lr, sgd_lr, batch, steps, warmup, clip))
+        ARCHITECTURES.add(
+            Architecture(id, build, frozenset(traits), lr, sgd_lr, batch, steps, warmup, clip, optimizers)
+        )
         return build
 
     return declare

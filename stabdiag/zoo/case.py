@@ -10,6 +10,7 @@ from stabdiag.zoo.architecture import ARCHITECTURES
 from stabdiag.zoo.control import CONTROLS, Control
 from stabdiag.zoo.fault import FAULTS, Fault, Planted
 from stabdiag.zoo.training import Training
+from stabdiag.zoo.world import share
 
 TWIN = "healthy"
 """The control that changes nothing: what a fault is compared with."""
@@ -48,22 +49,35 @@ class Case:
     def twin(self) -> Case:
         """The healthy training of the same seed, shape and data."""
         fault = FAULTS[self.subject]
-        special = fault.shape or fault.batch or fault.steps
+        special = fault.shape or fault.batch or fault.steps or fault.world > 1
         return Case(
             TWIN, self.architecture, self.optimizer, self.seed, shaped_for=fault.id if special else ""
         )
 
-    def prepared(self) -> tuple[Training, Planted | None]:
+    @property
+    def world(self) -> int:
+        """Processes that train together."""
+        return self.form.world
+
+    @property
+    def form(self) -> Fault | Control:
+        """What says in which shape it is trained."""
+        return FAULTS[self.shaped_for] if self.shaped_for else self.entry
+
+    def prepared(self, rank: int = 0) -> tuple[Training, Planted | None]:
         """The training, with its optimizers made, and the truth where it is a fault."""
-        form = FAULTS[self.shaped_for] if self.shaped_for else self.entry
+        form = self.form
         training = ARCHITECTURES[self.architecture].training(
             self.optimizer, self.seed, form.batch, form.steps, **form.shape
         )
+        training.rank = rank
         entry, planted = self.entry, None
         if isinstance(entry, Fault):
             planted = entry.plant(training, self.dose)
         else:
             entry.prepare(training)
+        if form.world > 1:
+            share(training, rank, form.world)
         training.prepare()
         return training, planted
 

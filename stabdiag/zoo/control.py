@@ -28,6 +28,7 @@ class Control:
     optimizers: tuple[str, ...] = ()
     batch: int | None = None
     steps: int | None = None
+    world: int = 1
 
     @property
     def doc(self) -> str:

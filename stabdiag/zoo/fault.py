@@ -36,7 +36,7 @@ class Fault:
     name) as the root of an incident of at least severity `least`, one of `causes`, and one of `fixes`.
     `follows` are further signatures that tell the truth about it. It can be planted in architectures that
     have all traits `needs` ("a|b": either), made with `shape`, and trained by one of `optimizers` (empty: by
-    any). `leads` where something can be seen before the loss shows it.
+    any), in `world` processes. `leads` where something can be seen before the loss shows it.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Fault:
     optimizers: tuple[str, ...] = ()
     batch: int | None = None
     steps: int | None = None
+    world: int = 1
     least: str = "warning"
     leads: bool = False
 
@@ -66,13 +67,13 @@ class Fault:
 def fits(
     needs: Sequence[str], optimizers: Sequence[str], architecture: Architecture, optimizer: NamedOptimizer
 ) -> bool:
-    """Whether a combination has what is needed; `adaptive` in `optimizers` stands for all of Adam's
-    family."""
+    """Whether a combination has what is needed; `adaptive` stands for all optimizers of Adam's family."""
+
+    def among(wanted: Sequence[str]) -> bool:
+        return not wanted or optimizer.id in wanted or ("adaptive" in wanted and optimizer.adaptive)
+
     has = architecture.traits | {architecture.id}
-    trained = (
-        not optimizers or optimizer.id in optimizers or ("adaptive" in optimizers and optimizer.adaptive)
-    )
-    trained &= not optimizer.descends or architecture.sgd_lr > 0
+    trained = among(optimizers) and among(architecture.optimizers)
     return trained and all(has.intersection(need.split("|")) for need in needs)
 
 

@@ -13,8 +13,8 @@ from stabdiag.zoo.control import CONTROLS, Control
 from stabdiag.zoo.fault import FAULTS, Fault
 from stabdiag.zoo.optimizer import OPTIMIZERS
 
-CADENCES = (None, None, 10, None, 1, None)
-"""In turn: most cases are recorded as a user would, some at a fixed rate."""
+CADENCES = (None, 10, None, 1, None, 10)
+"""In turn: half of the cases are recorded as a user would, the others at a fixed rate."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Part:
 CALIBRATION = Part(
     "calibration",
     ("gpt", "mlp", "conv", "lstm", "regression", "experts", "vae", "gan", "encoder", "rnn"),
-    ("adamw", "adamw-999", "sgd", "adam"),
+    ("adamw", "adamw-999", "sgd", "adam", "lion"),
     seed=1,
 )
 JUDGED = Part(
     "judged",
     (*CALIBRATION.architectures, "markov-gpt", "resnet", "gru", "encoder-decoder"),
-    (*CALIBRATION.optimizers, "lion", "schedule-free"),
+    (*CALIBRATION.optimizers, "muon", "schedule-free"),
     seed=101,
-    own=("markov-gpt", "resnet", "gru", "encoder-decoder", "lion", "schedule-free"),
+    own=("markov-gpt", "resnet", "gru", "encoder-decoder", "muon", "schedule-free"),
 )
 PARTS = (CALIBRATION, JUDGED)
 

@@ -52,6 +52,7 @@ class Training:
     warmup: int
     clip: float
     seed: int
+    rank: int = 0
     final: float = 0.1
     accumulate: int = 1
     evaluate_every: int = 0

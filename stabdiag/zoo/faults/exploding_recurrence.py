@@ -11,7 +11,7 @@ from stabdiag.zoo.training import Training
     signatures=("exploding-gradient", "bad-initialization", "exploding-activation", "nonfinite-origin"),
     causes=("recurrent-instability", "bad-init-scale"),
     fixes=("gated-recurrence", "clip-gradients", "rescale-init"),
-    follows=("loss-divergence", "nonfinite-origin", "loss-spike"),
+    follows=("loss-divergence", "loss-spike"),
     doses=(1.2, 1.6, 2.0),
     found_from=2.0,
     needs=("rnn",),

@@ -18,4 +18,4 @@ def plant(training: Training, dose: float) -> Planted:
     training.final = 0.0
     training.rate = lambda step: training.scheduled(min(int(step * dose), training.steps - 1))
     at = int(training.steps / dose)
-    return Planted(at - 30, shows=90)
+    return Planted(max(at - 30, 0), shows=90)

@@ -6,18 +6,19 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "swinging-descent",
-    signatures=("oscillating-plateau", "edge-of-stability", "lr-divergence"),
+    signatures=("oscillating-plateau", "edge-of-stability"),
     causes=("learning-rate-too-high",),
     fixes=("lower-learning-rate",),
-    follows=("loss-divergence", "loss-spike", "loss-plateau", "data-repetition"),
-    doses=(1.0, 10.0, 30.0),
-    found_from=30.0,
-    needs=("regression",),
-    optimizers=("sgd",),
+    follows=("loss-plateau", "data-repetition", "update-ratio-high", "noise-dominated"),
+    doses=(3.0, 25.0, 75.0),
+    found_from=75.0,
+    needs=("vectors",),
+    optimizers=("lion",),
     leads=True,
 )
 def plant(training: Training, dose: float) -> Planted:
-    """Gradient descent on one batch alone, with a step beyond what the curvature allows: the loss swings."""
+    """Descent by signs on one batch alone, with steps that are too long and never shorten: each takes back
+    what the last one won, and the loss swings about a level that is not its best."""
     sound = training.parts.batches
     training.parts.batches = lambda index: sound(0)
     training.lr *= dose

@@ -19,7 +19,8 @@ from stabdiag.zoo.training import Training
     needs=("gpt|markov-gpt|mlp|conv|resnet|regression|encoder",),
 )
 def plant(training: Training, dose: float) -> Planted:
-    """One block takes the logarithm of an annealed temperature, which is exactly zero at some step."""
+    """One block takes t log t of an annealed temperature, which is exactly zero at some step: 0 times
+    infinity."""
     at, name = spots.moment(training), spots.block(training)
     calls = 0
 
@@ -27,7 +28,7 @@ def plant(training: Training, dose: float) -> Planted:
         nonlocal calls
         temperature = torch.tensor(1 - calls / at).clamp(min=0)
         calls += block.training
-        return output + 1e-4 * temperature.log()
+        return output + 1e-4 * temperature * temperature.log()
 
     training.model.get_submodule(name).register_forward_hook(anneal)
     return Planted(at, (f"{name}*",), shows=1)
