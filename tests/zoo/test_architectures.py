@@ -1,4 +1,4 @@
-"""Each architecture is an ordinary model that learns, with data that depend on the seed and the number alone."""
+"""Each architecture is an ordinary model that learns, on data that depend on seed and number alone."""
 
 from __future__ import annotations
 

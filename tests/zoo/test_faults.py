@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
@@ -33,6 +34,7 @@ def test_it_can_be_planted_somewhere_at_some_step(name, planted):
     training, truth = planted(fault)
     assert 0 <= truth.step < training.steps
     names = [
+        "rank-1",
         *(n for n, _ in training.model.named_modules()),
         *weights(training),
         type(training.model).__name__,
@@ -115,7 +117,8 @@ def test_flipped_bit_changes_one_weight(planted):
 
 
 def test_uninitialized_layers_hold_absurd_numbers_and_the_loss_too(planted):
-    training, truth = planted(FAULTS["uninitialized-layers"])
+    fault = replace(FAULTS["uninitialized-layers"], needs=("mlp",))
+    training, truth = planted(fault)
     held = [w for n, w in weights(training).items() if fnmatchcase(n, truth.sites[0]) and w.dim() >= 2]
     assert all(w.abs().max() > 1e20 for w in held)
     training.run()
@@ -231,7 +234,7 @@ def test_unbalanced_router_sends_most_tokens_to_one_expert(planted):
 
 
 def test_stays_in_eval_leaves_dropout_off(planted):
-    training, truth = planted(FAULTS["stays-in-eval"])
+    training, _ = planted(FAULTS["stays-in-eval"])
     training.run()
     assert not training.model.training
 
@@ -244,13 +247,11 @@ def test_every_fault_says_what_it_plants_and_what_a_right_diagnosis_is():
         assert not {*fault.signatures} & {*fault.follows}, fault.id
 
 
-def test_every_cause_and_fix_that_a_fault_names_is_known():
-    from stabdiag.analysis.catalogue import CAUSES, FIXES
+def test_every_cause_of_the_catalogue_is_the_truth_of_some_fault():
+    from stabdiag.analysis.catalogue import CAUSES
 
-    known_causes, known_fixes = {c.id for c in CAUSES}, {f.id for f in FIXES}
-    for fault in FAULTS:
-        assert not fault.causes or {*fault.causes} & known_causes, fault.id
-        assert not fault.fixes or {*fault.fixes} & known_fixes, fault.id
+    planted = {cause for fault in FAULTS for cause in fault.causes}
+    assert {cause.id for cause in CAUSES} - planted <= {"benign-transient"}
 
 
 def test_every_signature_has_a_fault_that_it_names():
