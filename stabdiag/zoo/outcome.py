@@ -39,14 +39,14 @@ class Told:
 @dataclass(frozen=True)
 class Outcome:
     """`incidents` in the report's order; `planted` is None of a control. `harmed` is the step at which the
-    loss left its twin's; `interval` how many steps lie between two that were recorded whole. `alarm` and
+    loss left its twin's; `gap` how many steps about the fault were not recorded whole. `alarm` and
     `loss_alarm` are the steps at which stabdiag, and a watch on the loss alone, would have spoken while it
     trained."""
 
     case: Case
     planted: Planted | None
     steps: int
-    interval: int
+    gap: int
     incidents: tuple[Told, ...]
     harmed: int | None = None
     alarm: int | None = None
@@ -63,7 +63,7 @@ class Outcome:
         if fault is None or self.planted is None:
             return False
         order = list(fault.doses)
-        strong = order.index(self.case.dose) >= order.index(fault.found_from) if fault.found_from else True
+        strong = not fault.found_from or order.index(self.case.dose) >= order.index(fault.found_from)
         return strong or (self.harmed is not None and self.harmed >= self.planted.step)
 
     @property
@@ -89,7 +89,7 @@ class Outcome:
             return None
         least = Severity[fault.least]
         named = (told for told in self.incidents if told.severity >= least and told.root in fault.signatures)
-        return next((told for told in named if told.onset >= planted.step - self.interval), None)
+        return next((told for told in named if told.onset >= planted.step - self.gap), None)
 
     @property
     def false(self) -> tuple[Told, ...]:
@@ -99,7 +99,7 @@ class Outcome:
             return self.loud
         true = {*fault.signatures, *fault.follows}
         return tuple(
-            told for told in self.loud if told.root not in true or told.onset < planted.step - self.interval
+            told for told in self.loud if told.root not in true or told.onset < planted.step - self.gap
         )
 
     def site_rank(self) -> int | None:
@@ -114,8 +114,8 @@ class Outcome:
         """Steps from the nearest end of the window in which the onset may lie; 0 within it."""
         if self.right is None or self.planted is None:
             return None
-        first = self.planted.step - self.interval
-        last = self.planted.step + self.planted.shows + 2 * self.interval
+        first = self.planted.step - self.gap
+        last = self.planted.step + self.planted.shows + self.gap
         return max(first - self.right.onset, self.right.onset - last, 0)
 
 
@@ -126,8 +126,9 @@ def judge(case: Case, folder: Path, lead: bool = True) -> Outcome | None:
     run = load(folder / case.name)
     if not run.steps:
         return None
-    planted = truth["planted"] and Planted(**{**truth["planted"], "sites": tuple(truth["planted"]["sites"])})
-    outcome = Outcome(case, planted or None, run.steps, interval(run), told(diagnose(run)))
+    where = truth["planted"]
+    planted = Planted(where["step"], tuple(where["sites"]), where["shows"]) if where else None
+    outcome = Outcome(case, planted, run.steps, gap(run, planted), told(diagnose(run)))
     if not planted:
         return outcome
     twin_folder = folder / case.twin.name
@@ -135,7 +136,7 @@ def judge(case: Case, folder: Path, lead: bool = True) -> Outcome | None:
     alarm = first_alarm(run, outcome) if lead and outcome.right else None
     loud = [step for step in loss_alarms(run) if step >= planted.step]
     return Outcome(
-        case, planted, run.steps, outcome.interval, outcome.incidents, harmed, alarm, min(loud, default=None)
+        case, planted, run.steps, outcome.gap, outcome.incidents, harmed, alarm, min(loud, default=None)
     )
 
 
@@ -152,12 +153,16 @@ def _told(diagnosis: Diagnosis, incident: Incident) -> Told:
     return Told(root.signature, incident.severity, root.onset_step, root.sites, causes, fixes)
 
 
-def interval(run: Run) -> int:
-    """The usual distance of two steps that were recorded whole."""
-    for kind in ("weight", "output", "update"):
-        if kind in run.kinds and len(run.kinds[kind].steps) > 1:
-            return max(1, round(float(np.median(np.diff(run.kinds[kind].steps)))))
-    return 1
+def gap(run: Run, planted: Planted | None) -> int:
+    """Steps between the two nearest to the fault, before it and from it on, that were recorded whole:
+    nobody can tell its onset more exactly."""
+    if planted is None or "weight" not in run.kinds:
+        return 1
+    steps = run.kinds["weight"].steps
+    at = int(np.searchsorted(steps, planted.step))
+    before = int(steps[at - 1]) if at else planted.step
+    after = int(steps[at]) if at < len(steps) else run.steps
+    return max(1, after - before)
 
 
 def first_alarm(run: Run, outcome: Outcome) -> int | None:
@@ -167,7 +172,7 @@ def first_alarm(run: Run, outcome: Outcome) -> int | None:
         return None
 
     def speaks(step: int) -> bool:
-        so_far = Outcome(outcome.case, planted, step, outcome.interval, told(diagnose(run.window(0, step))))
+        so_far = Outcome(outcome.case, planted, step, outcome.gap, told(diagnose(run.window(0, step))))
         return so_far.right is not None
 
     low, high = planted.step - 1, run.steps - 1

@@ -63,7 +63,7 @@ def _rival(title: str, raised: dict[Outcome, list[Alarm]], score: Score) -> Riva
 
 
 def _after(alarm: Alarm, outcome: Outcome) -> bool:
-    return outcome.planted is not None and alarm.step >= outcome.planted.step - outcome.interval
+    return outcome.planted is not None and alarm.step >= outcome.planted.step - outcome.gap
 
 
 def _names(alarm: Alarm, outcome: Outcome) -> bool:

@@ -20,15 +20,20 @@ POOL = 8
     least="info",
 )
 def plant(training: Training, dose: float) -> Planted:
-    """Eight batches are seen again and again, and a share of their labels is wrong: the model learns them
-    by heart."""
+    """A small data set is seen again and again, shuffled each time, and a share of its labels is wrong: the
+    model learns them by heart."""
     sound = training.parts.batches
+    inputs, classes = (torch.cat(parts) for parts in zip(*map(sound, range(POOL)), strict=True))
+    source = torch.Generator().manual_seed(training.seed)
+    wrong = torch.rand(len(classes), generator=source) < dose
+    labels = torch.where(wrong, classes[torch.randperm(len(classes), generator=source)], classes)
+    size = len(classes) // POOL
 
     def batches(index: int) -> Batch:
-        inputs, classes = sound(index % POOL)
-        source = torch.Generator().manual_seed(index % POOL)
-        wrong = torch.rand(len(classes), generator=source) < dose
-        return inputs, torch.where(wrong, torch.randint(6, classes.shape, generator=source), classes)
+        epoch, place = divmod(index, POOL)
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
+        rows = order[place * size : (place + 1) * size]
+        return inputs[rows], labels[rows]
 
     training.parts.batches = batches
     training.evaluate_every = 25

@@ -12,7 +12,7 @@ from stabdiag.zoo.training import Training
     follows=("loss-plateau", "data-repetition", "update-ratio-high", "noise-dominated"),
     doses=(3.0, 25.0, 75.0),
     found_from=75.0,
-    needs=("vectors",),
+    needs=("regression",),
     optimizers=("lion",),
     leads=True,
 )
