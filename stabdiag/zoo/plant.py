@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+
+import torch
 
 from stabdiag.core.errors import UnknownName
 from stabdiag.zoo.architecture import ARCHITECTURES
@@ -29,6 +32,11 @@ def default_case(fault: Fault, seed: int = 0) -> Case:
     return Case(fault.id, architecture, optimizer, seed, fault.doses[-1])
 
 
+def command(case: Case) -> tuple[str, ...]:
+    """What trains a case, and nothing but that: to be recorded, and replayed."""
+    return sys.executable, "-m", "stabdiag.zoo.plant", "--case", json.dumps(case.to_json())
+
+
 def main(arguments: Sequence[str]) -> None:
     known = "\n  ".join(fault.id for fault in FAULTS)
     parser = argparse.ArgumentParser(
@@ -36,14 +44,22 @@ def main(arguments: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"faults:\n  {known}",
     )
-    parser.add_argument("fault")
+    parser.add_argument("fault", nargs="?", default="")
+    parser.add_argument(
+        "--case", metavar="JSON", help="a case of the zoo, in place of a fault at its strongest"
+    )
     parser.add_argument("--steps", type=int, help="train for so many steps")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
-        case = default_case(FAULTS[options.fault], options.seed)
+        case = (
+            Case.from_json(json.loads(options.case))
+            if options.case
+            else default_case(FAULTS[options.fault], options.seed)
+        )
     except UnknownName as error:
         sys.exit(f"{error.message}; {error.hint}\n\nfaults:\n  {known}")
+    torch.set_num_threads(1)
     training, planted = case.prepared()
     print(f"{case.subject} in {case.architecture}, trained by {case.optimizer}: {planted}", flush=True)
     training.steps = options.steps or training.steps

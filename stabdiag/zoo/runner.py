@@ -22,7 +22,7 @@ def recorded(case: Case, folder: Path) -> bool:
 
 def recorded_cases(folder: Path) -> list[Case]:
     """All cases that are there, in the order of their names."""
-    truths = sorted(folder.glob(f"*/{TRUTH}"))
+    truths = sorted(path for path in folder.glob(f"*/{TRUTH}") if not path.parent.is_symlink())
     return [Case.from_json(json.loads(truth.read_text(encoding="utf-8"))["case"]) for truth in truths]
 
 

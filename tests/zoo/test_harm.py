@@ -31,7 +31,7 @@ def test_a_loss_that_leaves_its_twin_is_harm_from_then_on():
 
 def test_a_short_excursion_is_none():
     loss = falling(1)
-    loss[200:203] += 0.5
+    loss[200:203] += 1.0
     assert harm(run(loss), run(falling(2))) is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stabdiag.zoo import plant
+from stabdiag.zoo.case import Case
 from stabdiag.zoo.fault import FAULTS
 
 
@@ -23,3 +24,10 @@ def test_it_trains_for_as_many_steps_as_it_is_told(capsys):
 def test_without_a_known_fault_it_lists_them():
     with pytest.raises(SystemExit, match="lr-too-high"):
         plant.main(["nonsense"])
+
+
+def test_a_case_is_trained_by_its_command(capsys):
+    case = Case("nan-in-batch", "regression", "sgd", 1, every=10)
+    words = plant.command(case)
+    plant.main([*words[3:], "--steps", "2"])
+    assert "nan-in-batch in regression" in capsys.readouterr().out

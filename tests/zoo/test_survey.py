@@ -6,7 +6,9 @@ import json
 import xml.etree.ElementTree as ET
 
 import pytest
+from click.testing import CliRunner
 
+from stabdiag.cli.zoo import zoo as command
 from stabdiag.zoo.case import Case
 from stabdiag.zoo.matrix import confusion_svg
 from stabdiag.zoo.outcome import judge
@@ -58,6 +60,15 @@ def test_the_page_tells_goals_rivals_and_every_miss(zoo, tmp_path):
     assert "| Megatron's check of the loss | 1.00 (1/1) |" in text
     assert "`nonfinite-origin` | 1 | 0 | 0 |" in text
     ET.parse(tmp_path / "accuracy-confusion.svg")
+
+
+@pytest.mark.slow
+def test_the_command_judges_what_is_recorded(zoo, tmp_path):
+    output = tmp_path / "page.md"
+    done = CliRunner().invoke(command, ["--no-record", "--folder", str(zoo), "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    assert "macro F1 1.00, precision 1.00" in done.output
+    assert output.is_file()
 
 
 def test_an_unfinished_case_is_not_taken_for_recorded(tmp_path):
