@@ -67,8 +67,9 @@ class Case:
     def prepared(self, rank: int = 0) -> tuple[Training, Planted | None]:
         """The training, with its optimizers made, and the truth where it is a fault."""
         form = self.form
+        broken = FAULTS[self.subject].broken if self.is_fault else {}
         training = ARCHITECTURES[self.architecture].training(
-            self.optimizer, self.seed, form.batch, form.steps, **form.shape
+            self.optimizer, self.seed, form.batch, form.steps, **{**form.shape, **broken}
         )
         training.rank = rank
         entry, planted = self.entry, None

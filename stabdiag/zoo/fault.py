@@ -31,13 +31,13 @@ class Fault:
     """A fault of known truth.
 
     `plant` puts it into a training, as strong as `dose`, somewhere and at some step that it draws from the
-    training's own random numbers. `doses` go from benign to fatal; one from `found_from` on has to be found,
-    a weaker one only where it does harm. A right diagnosis has one of `signatures` (the first is its proper
-    name) as the root of an incident of at least severity `least`, one of `causes`, and one of `fixes`.
-    `follows` are further signatures that tell the truth about it. It can be planted in architectures that
-    have all traits `needs` ("a|b": either), made with `shape`, and trained by one of `optimizers` (empty: by
-    any), in `world` processes. `leads` where something can be seen before the loss shows it.
-    """
+    training's own random numbers. `doses` go from benign to fatal; one from `found_from` on has to be
+    found, a weaker one only where it does harm. A right diagnosis has one of `signatures` (the first is its
+    proper name) as the root of an incident of at least severity `least`, one of `causes`, and one of
+    `fixes`. `follows` are further signatures that tell the truth about it. It can be planted in
+    architectures that have all traits `needs` ("a|b": either), made with `shape`, to which the fault itself
+    adds `broken`, and trained by one of `optimizers` (empty: by any), in `world` processes. `leads` where
+    something can be seen before the loss shows it."""
 
     id: str
     plant: Plant
@@ -49,6 +49,7 @@ class Fault:
     found_from: float = 0.0
     needs: tuple[str, ...] = ()
     shape: Mapping[str, Any] = field(default_factory=dict)
+    broken: Mapping[str, Any] = field(default_factory=dict)
     optimizers: tuple[str, ...] = ()
     batch: int | None = None
     steps: int | None = None

@@ -24,6 +24,10 @@ NEAR = 3
 """Sites, causes and fixes that count as named: the first so many."""
 
 
+OF_THE_LOSS = ("loss-spike", "loss-divergence", "loss-plateau", "context-blind-plateau")
+"""What says no more than that the loss went wrong, and is true wherever it did."""
+
+
 @dataclass(frozen=True)
 class Told:
     """An incident as the report tells it: its root, and what belongs to that."""
@@ -97,7 +101,7 @@ class Outcome:
         fault, planted = self.fault, self.planted
         if fault is None or planted is None:
             return self.loud
-        true = {*fault.signatures, *fault.follows}
+        true = {*fault.signatures, *fault.follows, *(OF_THE_LOSS if self.harmed is not None else ())}
         return tuple(
             told for told in self.loud if told.root not in true or told.onset < planted.step - self.gap
         )

@@ -30,15 +30,15 @@ def setting(entry):
     )
 
 
-def sound_training(entry, steps=STEPS, seed=3):
+def sound_training(entry, steps=STEPS, seed=3, **broken):
     """The training in which `entry` is planted, without it."""
     architecture, optimizer = setting(entry)
-    return ARCHITECTURES[architecture].training(optimizer, seed, entry.batch, steps, **entry.shape)
+    return ARCHITECTURES[architecture].training(optimizer, seed, entry.batch, steps, **entry.shape, **broken)
 
 
 def planted_training(fault, dose=None, steps=STEPS):
     """The same with the fault, its strongest dose by default, and the truth."""
-    training = sound_training(fault, steps)
+    training = sound_training(fault, steps, **fault.broken)
     truth = fault.plant(training, fault.doses[-1] if dose is None else dose)
     training.prepare()
     return training, truth

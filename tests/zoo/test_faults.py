@@ -20,6 +20,8 @@ ACTS_FROM_THE_START = {
     "peak-too-high",
 }
 """What they do until their step is what makes that step a fault."""
+LEAVE_THE_WEIGHTS = {"memory-leak", "stalled-loader", "slow-rank", "desynced-replica", "batchnorm-lag"}
+"""These harm the machine, another rank, or evaluations."""
 STEPS = 20
 SLOW = {"destroyed-features", "stalled-loader"}
 
@@ -56,6 +58,18 @@ def test_before_its_step_it_is_its_healthy_twin(name, planted, sound):
         run.run()
     before = [torch.tensor(run.losses[: truth.step]) for run in (training, twin)]
     torch.testing.assert_close(*before)
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if n not in SLOW | LEAVE_THE_WEIGHTS])
+def test_it_changes_what_is_learned(name, planted, sound):
+    training, _ = planted(FAULTS[name])
+    twin = sound(FAULTS[name])
+    twin.prepare()
+    for run in (training, twin):
+        torch.manual_seed(0)
+        run.run()
+    after = weights(twin)
+    assert any(n not in after or not torch.equal(w, after[n]) for n, w in weights(training).items())
 
 
 def test_lr_too_high_multiplies_the_rate_and_never_lets_it_fall(planted, sound):
@@ -230,7 +244,7 @@ def test_unbalanced_router_sends_most_tokens_to_one_expert(planted):
     moe = next(m for m in training.model.modules() if hasattr(m, "router"))
     tokens = torch.randn(256, 48)
     shares = moe.router(tokens).argmax(-1).bincount(minlength=8) / 256
-    assert shares.max() > 0.4
+    assert shares.max() > 0.95
 
 
 def test_stays_in_eval_leaves_dropout_off(planted):

@@ -40,6 +40,13 @@ def test_every_fault_has_its_twin_of_the_same_seed_and_shape():
             assert case.twin.form.shape == case.form.shape
 
 
+def test_what_breaks_a_shape_is_not_in_its_twin():
+    case = Case("vanishing-gradient", "mlp", "adamw", 1)
+    names = [{n for n, _ in c.prepared()[0].model.named_modules()} for c in (case, case.twin)]
+    assert "9" in names[0]
+    assert "9" not in names[1]
+
+
 def test_the_parts_share_no_seed_and_the_judged_one_prefers_what_is_its_own():
     calibration, judged = cases(CALIBRATION, 6), cases(JUDGED, 6)
     assert not {c.seed for c in calibration} & {c.seed for c in judged}

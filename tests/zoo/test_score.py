@@ -46,6 +46,12 @@ def test_a_true_consequence_is_neither_right_nor_false():
     assert consequence.false == ()
 
 
+def test_a_loss_that_went_wrong_may_be_told_of_any_fault_that_did_harm():
+    plateau = told("context-blind-plateau")
+    assert outcome("frozen-block", plateau, harmed=150).false == ()
+    assert outcome("frozen-block", plateau).false == (plateau,)
+
+
 def test_an_info_is_no_alarm_and_no_answer_but_where_the_fault_is_one():
     assert control(told("loss-spike", severity=Severity.info)).loud == ()
     mild = outcome("lost-optimizer-state", told("optimizer-state-lost", severity=Severity.info))

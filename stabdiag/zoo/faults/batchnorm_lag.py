@@ -11,7 +11,7 @@ from stabdiag.zoo.training import Training
     fixes=("batchnorm-momentum",),
     doses=(1.0,),
     needs=("batchnorm",),
-    shape={"momentum": 1e-4},
+    broken={"momentum": 1e-4},
 )
 def plant(training: Training, dose: float) -> Planted:
     """Batch normalization with a momentum of 0.0001: evaluation uses statistics of long ago."""

@@ -11,7 +11,7 @@ from stabdiag.zoo.training import Training
     fixes=("anneal-kl", "free-bits"),
     follows=("loss-plateau", "context-blind-plateau"),
     needs=("latent",),
-    shape={"beta": 50.0},
+    broken={"beta": 50.0},
 )
 def plant(training: Training, dose: float) -> Planted:
     """The divergence from the prior weighs fifty times what it should: the code says nothing of the

@@ -16,6 +16,7 @@ from stabdiag.zoo.training import Batch, Training
     doses=(3.0, 100.0, 1000.0),
     found_from=100.0,
     needs=("vectors|pictures|signals",),
+    least="info",
 )  # fmt: skip
 def plant(training: Training, dose: float) -> Planted:
     """Inputs come in the hundreds, as pictures of bytes that nobody divided by 255, and off their center."""

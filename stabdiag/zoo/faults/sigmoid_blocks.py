@@ -8,10 +8,10 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "sigmoid-blocks",
-    signatures=("vanishing-gradient", "context-blind-plateau"),
+    signatures=("vanishing-gradient", "rank-collapse", "context-blind-plateau"),
     causes=("saturating-activation", "missing-residual", "missing-normalization", "bad-init-scale"),
     fixes=("change-activation", "add-residual", "add-normalization", "rescale-init"),
-    follows=("loss-plateau", "update-ratio-low", "saturated-units", "rank-collapse"),
+    follows=("loss-plateau", "update-ratio-low", "saturated-units"),
     needs=("gpt",),
     shape={"layers": 10},
     leads=True,

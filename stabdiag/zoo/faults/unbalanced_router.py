@@ -12,17 +12,16 @@ from stabdiag.zoo.training import Training
     causes=("missing-balance-loss", "bad-init-scale"),
     fixes=("balance-router", "rescale-init", "lower-learning-rate"),
     follows=("dead-units", "frozen-parameters", "unreachable-parameters"),
-    doses=(1.0, 10.0, 100.0),
-    found_from=100.0,
+    doses=(0.1, 1.0, 10.0),
+    found_from=10.0,
     needs=("router",),
-    shape={"balance": 0.0, "experts": 8},
+    shape={"experts": 8},
+    broken={"balance": 0.0},
 )
 def plant(training: Training, dose: float) -> Planted:
     """Nothing balances the experts, and one of them starts ahead of the others: all tokens go to it."""
-    names = []
+    biases = {n: p for n, p in training.model.named_parameters() if n.endswith("router.bias")}
     with torch.no_grad():
-        for name, weight in training.model.named_parameters():
-            if name.endswith("router.weight"):
-                weight[0] += 0.01 * dose * torch.randn(weight.shape[1])
-                names.append(name.rpartition(".router")[0])
-    return Planted(0, tuple(f"{name}*" for name in names), shows=200)
+        for bias in biases.values():
+            bias[0] += dose
+    return Planted(0, tuple(f"{name.removesuffix('.router.bias')}*" for name in biases), shows=200)

@@ -11,7 +11,7 @@ from stabdiag.zoo.training import Training
     fixes=("change-activation", "add-residual", "add-normalization", "rescale-init"),
     follows=("loss-plateau", "update-ratio-low", "saturated-units"),
     needs=("mlp",),
-    shape={"layers": 10, "activation": "sigmoid"},
+    broken={"layers": 10, "activation": "sigmoid"},
     leads=True,
 )
 def plant(training: Training, dose: float) -> Planted:

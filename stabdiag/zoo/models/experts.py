@@ -19,7 +19,7 @@ class Experts(nn.Module):
 
     def __init__(self, width: int, experts: int) -> None:
         super().__init__()
-        self.router = nn.Linear(width, experts, bias=False)
+        self.router = nn.Linear(width, experts)
         self.experts = nn.ModuleList(
             nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
             for _ in range(experts)
