@@ -19,8 +19,14 @@ from torch import nn
 
 import stabdiag
 from stabdiag.capture.hooks import Hook
-from stabdiag.capture.probes import batches, gradients, outputs, updates
+from stabdiag.capture.probes import batches, gradients, outputs, targets, updates
+from stabdiag.capture.probes.attention import AttentionProbe
+from stabdiag.capture.probes.logits import LogitsProbe
+from stabdiag.capture.probes.optimizers import OptimizerProbe
+from stabdiag.capture.probes.replicas import ReplicaProbe
+from stabdiag.capture.probes.router import RouterProbe
 from stabdiag.capture.probes.run import RunProbe
+from stabdiag.capture.probes.timing import TimingProbe
 from stabdiag.core.tier import Tier
 
 STEPS = 52
@@ -29,6 +35,7 @@ KINDS = [
     "plain",
     "accumulation",
     "autocast",
+    "evaluated",
     "scaler",
     "closure",
     "checkpoint",
@@ -38,6 +45,14 @@ KINDS = [
     "in-backward",
     "penalty",
     "compiled",
+    "bfloat16",
+    "float64",
+    "float8",
+    "averaged",
+    "unrolled",
+    "mixture",
+    "together",
+    "deep",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -80,7 +95,7 @@ def train(watching: bool, folder: Path, steps: int = 12) -> tuple[list[float], s
     losses = []
     for _ in range(steps):
         x = torch.randn(8, 4)
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        loss = nn.functional.mse_loss(model(x), x.sum(1, keepdim=True))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -101,7 +116,15 @@ PROBES = [
     (updates.UpdateProbe, "on_step_begin", {"run", "batch", "output", "output_grad", "grad"}),
     (updates.UpdateProbe, "on_step_end", {"run", "batch", "output", "output_grad", "grad"}),
     (batches.BatchProbe, "on_call", {"run", "output", "output_grad", "grad", "update"}),
+    (targets.TargetsProbe, "on_backward_begin", {"run", "batch", "output", "grad", "update"}),
+    (targets.TargetsProbe, "_finish", {"run", "batch", "output", "grad", "update"}),
     (RunProbe, "on_backward_begin", {"batch", "output", "output_grad", "grad", "update"}),
+    (TimingProbe, "on_call", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (OptimizerProbe, "on_step_end", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (LogitsProbe, "on_backward_begin", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (AttentionProbe, "harvest", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (RouterProbe, "harvest", {"run", "batch", "output", "output_grad", "grad", "update"}),
+    (ReplicaProbe, "harvest", {"run", "batch", "output", "output_grad", "grad", "update"}),
 ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from overheads.training import Size
 from overheads.worker import Failed, Worker
 
 STEPS = 55  # some of every tier of a fixed cadence
 
 
-def peaks(monitors: Sequence[str], size: str, runs: int, failures: dict[str, str]) -> dict[str, list[float]]:
+def peaks(monitors: Sequence[str], size: Size, runs: int, failures: dict[str, str]) -> dict[str, list[float]]:
     """MiB of each run of each monitor, in turns."""
     found: dict[str, list[float]] = {monitor: [] for monitor in monitors}
     for _ in range(runs):
@@ -18,7 +19,7 @@ def peaks(monitors: Sequence[str], size: str, runs: int, failures: dict[str, str
     return found
 
 
-def _peak(monitor: str, size: str, failures: dict[str, str]) -> list[float]:
+def _peak(monitor: str, size: Size, failures: dict[str, str]) -> list[float]:
     try:
         with Worker(monitor, size) as worker:
             worker.train(STEPS)

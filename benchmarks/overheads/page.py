@@ -10,23 +10,30 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 
+import torch
+
 HEAD = """# What recording costs
 
 Written by `python benchmarks/overhead.py`; its docstrings say how it measures. One thread, fp32, AdamW,
-gradients clipped, random tokens, CPU. Ratios are of the CPU time of the training thread to that of a bare
+gradients clipped, random tokens. Ratios are of the CPU time of the training thread to that of a bare
 run of the same model in the same minutes; the time of other threads and processes (wandb's service,
-TensorBoard's writer) is not in them. Brackets hold the quartiles.
+TensorBoard's writer) is not in them. On a GPU the forward pass is under autocast to bfloat16, and the time
+of the GPU is that between two events, what it waits for included. Brackets hold the quartiles.
 """
-ORDER = ("Small", "Medium", "Steps that are not recorded", "Memory")
+ON_GPU = " on a GPU"
+ON_CPU = ("Small", "Medium", "Steps that are not recorded", "Memory")
+ORDER = (*ON_CPU, *(f"{size}{ON_GPU}" for size in ("Small", "Medium", "Large")))
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
     """In general words: processor, cores, versions, and the day."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = names[0] if names else platform.machine()
     software = f"torch {version('torch')}, Python {platform.python_version()}"
+    if device == "cuda":
+        processor = f"{torch.cuda.get_device_name()}, {processor}"
     return f"{processor}, {os.cpu_count()} cores, {software}, {date.today()}"
 
 

@@ -52,17 +52,17 @@ class Turns:
 
 
 def take_turns(
-    monitors: Iterable[str], size_name: str, size: Size, failures: dict[str, str]
+    monitors: Iterable[str], name: str, size: Size, failures: dict[str, str], core: int | None = None
 ) -> Iterator[tuple[str, Turns]]:
     """The turns of each monitor, once for each time that processes are started anew. Why a monitor cannot
     run is put into `failures`."""
     wanted = list(monitors)
     for first in range(0, size.rounds, size.fresh):
         rounds = min(size.fresh, size.rounds - first)
-        print(f"{size_name}: rounds {first} to {first + rounds - 1}", file=sys.stderr, flush=True)
+        print(f"{name}: rounds {first} to {first + rounds - 1}", file=sys.stderr, flush=True)
         with ExitStack() as stack:
-            bare = stack.enter_context(Worker("bare", size_name))
-            started = (_started(stack, name, size_name, failures) for name in wanted if name not in failures)
+            bare = stack.enter_context(Worker("bare", size, core))
+            started = (_started(stack, m, size, failures, core) for m in wanted if m not in failures)
             workers = [(worker, Turns()) for worker in started if worker is not None]
             bare.train(WARM)
             before = bare.train(size.steps)
@@ -78,9 +78,11 @@ def take_turns(
                 yield worker.monitor, turns
 
 
-def _started(stack: ExitStack, monitor: str, size_name: str, failures: dict[str, str]) -> Worker | None:
+def _started(
+    stack: ExitStack, monitor: str, size: Size, failures: dict[str, str], core: int | None
+) -> Worker | None:
     try:
-        worker = stack.enter_context(Worker(monitor, size_name))
+        worker = stack.enter_context(Worker(monitor, size, core))
         worker.train(WARM)
     except Failed as failure:
         failures[monitor] = str(failure)
@@ -92,9 +94,9 @@ def cpu_ratio(turn: Turn) -> float:
     return fmean(c.cpu for c in turn.costs) / fmean(c.cpu for c in turn.around)
 
 
-def wall_ratio(turn: Turn) -> float | None:
-    """None where the machine was not quiet."""
-    if sum(c.wall for c in turn.around) > QUIET * sum(c.cpu for c in turn.around):
+def wall_ratio(turn: Turn, device: str) -> float | None:
+    """None where the machine was not quiet; a GPU always is."""
+    if device == "cpu" and sum(c.wall for c in turn.around) > QUIET * sum(c.cpu for c in turn.around):
         return None
     return fmean(c.wall for c in turn.costs) / fmean(c.wall for c in turn.around)
 

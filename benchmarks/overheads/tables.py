@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 from overheads.budget import SETTLED, Spent
 from overheads.memory import STEPS
-from overheads.monitors import BUDGET, IDLE, MONITORS
+from overheads.monitors import IDLE, MONITORS
 from overheads.page import machine, spread, table
 from overheads.pairs import Turns, bare_seconds, cpu_ratio, extra_microseconds, wall_ratio
 from overheads.training import Size
@@ -16,28 +16,26 @@ from overheads.training import Size
 HIGHER_TIERS = {3: "stabdiag, a step at the slow tier", 4: "stabdiag, a step at the rare tier"}
 
 
-def ratios(size: Size, taken: Mapping[str, list[Turns]], budgeted: Sequence[Spent]) -> str:
+def ratios(size: Size, taken: Mapping[str, list[Turns]]) -> str:
     """Of a step to a bare one, a row a monitor; `taken` may lack some of them."""
     rows = []
     for name, monitor in MONITORS.items():
-        if name == BUDGET and budgeted:
-            turns = [ratio for spent in budgeted for ratio in spent.turns]
-            rows.append([monitor.label, spread(turns), "–", str(len(turns))])
         if taken.get(name):
-            rows.append(_row(monitor.label, taken[name], monitor.tier))
+            rows.append(_row(monitor.label, taken[name], monitor.tier, size.device))
     whole = taken.get("stabdiag-standard", [])
     for tier, label in HIGHER_TIERS.items():
         if any(list(turns.of_tier(tier)) for turns in whole):
-            rows.append(_row(label, whole, tier))
+            rows.append(_row(label, whole, tier, size.device))
     every = [turns for each in taken.values() for turns in each]
     bare = f" A bare step takes {1000 * bare_seconds(every):.1f} ms of CPU time." if every else ""
-    header = ["Monitor", "CPU time", "wall time, quiet turns", "turns"]
-    return f"{size}.{bare} {machine()}.\n\n{table(header, rows)}"
+    clock = "wall time, quiet turns" if size.device == "cpu" else "time of the GPU"
+    header = ["Monitor", "CPU time", clock, "turns"]
+    return f"{size}.{bare} {machine(size.device)}.\n\n{table(header, rows)}"
 
 
-def _row(label: str, taken: Iterable[Turns], tier: int | None) -> list[str]:
+def _row(label: str, taken: Iterable[Turns], tier: int | None, device: str) -> list[str]:
     turns = [turn for each in taken for turn in each.of_tier(tier)]
-    quiet = [ratio for turn in turns if (ratio := wall_ratio(turn)) is not None]
+    quiet = [ratio for turn in turns if (ratio := wall_ratio(turn, device)) is not None]
     wall = f"{spread(quiet)} n={len(quiet)}" if quiet else "–"
     return [label, spread([cpu_ratio(turn) for turn in turns]), wall, str(len(turns))]
 

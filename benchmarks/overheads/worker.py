@@ -8,19 +8,21 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
-from overheads.monitors import MONITORS
-from overheads.training import SIZES, Training
+from overheads.monitors import MONITORS, AfterStep
+from overheads.training import Size, Training
 
 
 class Cost(NamedTuple):
-    """Seconds of one step: CPU time of the training thread, and on the clock."""
+    """Seconds of one step: CPU time of the training thread, and on the clock; on a GPU on its own clock,
+    from event to event, with no wait in between."""
 
     cpu: float
     wall: float
@@ -30,10 +32,10 @@ class Failed(Exception):
     """What a monitor raised, as text: most often that it is not installed."""
 
 
-def _serve(pipe: Connection, monitor: str, size: str, folder: str) -> None:
+def _serve(pipe: Connection, monitor: str, size: Size, folder: str) -> None:
     warnings.simplefilter("ignore")  # of monitors
     torch.set_num_threads(1)
-    training = Training(SIZES[size])
+    training = Training(size)
     try:
         with MONITORS[monitor].enter(training, Path(folder)) as after_step:
             pipe.send(None)
@@ -41,19 +43,36 @@ def _serve(pipe: Connection, monitor: str, size: str, folder: str) -> None:
             for steps, core in iter(pipe.recv, None):
                 if core is not None:
                     os.sched_setaffinity(0, {core})
-                costs = []
-                for _ in range(steps):
-                    tokens = training.tokens()
-                    wall, cpu = time.perf_counter(), time.thread_time()
-                    loss = training.update(tokens)
-                    after_step(step, loss)
-                    training.optimizer.zero_grad()
-                    costs.append(Cost(time.thread_time() - cpu, time.perf_counter() - wall))
-                    step += 1
-                pipe.send(costs)
+                pipe.send(_train(training, after_step, range(step, step + steps)))
+                step += steps
             pipe.send(_peak_mib())
     except Exception as error:
         pipe.send(Failed(f"{type(error).__name__}: {error}"))
+
+
+def _train(training: Training, after_step: AfterStep, numbers: range) -> list[Cost]:
+    clock = _device_clock if training.size.device == "cuda" else time.perf_counter
+    marks: list[Any] = [clock()]
+    cpu = []
+    for number in numbers:
+        began = time.thread_time()
+        loss = training.update(training.tokens())
+        after_step(number, loss)
+        training.optimizer.zero_grad()
+        cpu.append(time.thread_time() - began)
+        marks.append(clock())
+    if training.size.device == "cuda":
+        torch.cuda.synchronize()
+        wall = [a.elapsed_time(b) / 1000 for a, b in pairwise(marks)]
+    else:
+        wall = [b - a for a, b in pairwise(marks)]
+    return [Cost(*both) for both in zip(cpu, wall, strict=True)]
+
+
+def _device_clock() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 def _peak_mib() -> float:
@@ -67,8 +86,9 @@ class Worker:
     Raises Failed where the monitor does.
     """
 
-    def __init__(self, monitor: str, size: str) -> None:
+    def __init__(self, monitor: str, size: Size, core: int | None = None) -> None:
         self.monitor = monitor
+        self._core = core
         self._temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.folder = Path(self._temporary.name)
         context = multiprocessing.get_context("spawn")
@@ -88,8 +108,8 @@ class Worker:
         return answer
 
     def begin(self, steps: int, core: int | None = None) -> None:
-        """Starts so many steps, on that core alone if one is given."""
-        self._pipe.send((steps, core))
+        """Starts so many steps, on that core alone if one is given here or to the worker."""
+        self._pipe.send((steps, self._core if core is None else core))
 
     def finish(self) -> Sequence[Cost]:
         """Waits for the steps that were begun."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stabdiag.analysis.memory import once
 from stabdiag.analysis.step_size import matrix_ratio
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
@@ -18,6 +19,7 @@ SATURATING = ("Sigmoid", "Tanh", "Hardtanh", "Hardsigmoid", "Softsign")
 RECURRENT = ("RNN", "RNNCell", "LSTM", "LSTMCell", "GRU", "GRUCell")
 
 
+@once
 def modules(run: Run) -> dict[str, str]:
     """Name -> type of all modules that were seen, by their outputs or their parameters."""
     found: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,13 +77,17 @@ class Weight:
 class Cause:
     """`weigh` looks for evidence for and against in the run, None where it does not apply.
 
-    `fixes` cure it, the best first. The docstring of `weigh` is the documentation.
+    `fixes` cure it, the best first. `moves_first` are the series (globs) that leave their healthy band
+    first where this is the cause, empty where that tells nothing; `lead` is the least and the most
+    number of steps by which they do so before the loss. The docstring of `weigh` is the documentation.
     """
 
     id: str
     title: str
     fixes: tuple[str, ...]
     weigh: Callable[[Run, Finding], Weight | None]
+    moves_first: tuple[str, ...] = ()
+    lead: tuple[float, float] = (0, math.inf)
 
     @property
     def doc(self) -> str:
@@ -133,9 +138,16 @@ def signature(
     return declare
 
 
-def cause(id: str, *, title: str, fixes: Sequence[str]) -> Callable[[Any], Cause]:
+def cause(
+    id: str,
+    *,
+    title: str,
+    fixes: Sequence[str],
+    moves_first: Sequence[str] = (),
+    lead: tuple[float, float] = (0, math.inf),
+) -> Callable[[Any], Cause]:
     def declare(weigh: Callable[[Run, Finding], Weight | None]) -> Cause:
-        entry = Cause(id, title, tuple(fixes), weigh)
+        entry = Cause(id, title, tuple(fixes), weigh, tuple(moves_first), lead)
         CAUSES.add(entry)
         return entry
 

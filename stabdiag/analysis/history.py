@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stabdiag.analysis.memory import once
 from stabdiag.core.run import Run
 
 WINDOW = 64
@@ -64,6 +65,7 @@ class History:
         return peak[1] / usual
 
 
+@once
 def history(run: Run, series: str, site: str | None = None) -> History:
     """A series of the run itself, or of one site; empty where it was not recorded."""
     nothing = History(np.empty(0, np.int64), np.empty(0, np.float64))

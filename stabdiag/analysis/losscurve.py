@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.memory import once
 from stabdiag.analysis.robust import Doubles, spread, trailing_median
 from stabdiag.core.run import Run
 
@@ -109,6 +110,7 @@ class LossCurve:
         return self.end - self.best > max(0.5 * self.progress, self.margin)
 
 
+@once
 def loss_curve(run: Run, least: int = 1) -> LossCurve:
     """The loss of the run. Raises MissingSeries where none was recorded, NotEvaluable with fewer than
     `least` steps or no finite value."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, insort
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,26 +66,55 @@ def baseline(values: ArrayLike, *, z: float, window: int, least: int, floor: Arr
     itself nor the next one. `floor`, a number or [n], is the least scale.
     """
     series = np.asarray(values, dtype=np.float64)
-    floors = np.broadcast_to(np.asarray(floor, dtype=np.float64), series.shape)
+    floors = np.broadcast_to(np.asarray(floor, dtype=np.float64), series.shape).tolist()
     center, scale = np.full(series.shape, np.nan), np.full(series.shape, np.nan)
     flagged = np.zeros(series.shape, dtype=bool)
-    usual, count = np.empty(window), 0
+    usual: deque[float] = deque()
+    ordered: list[float] = []
     for i, value in enumerate(series.tolist()):
-        if count >= least:
-            held = np.sort(usual[: min(count, window)])
-            middle = _middle(held)
-            center[i] = middle
-            scale[i] = max(MAD_TO_SIGMA * _middle(np.sort(np.abs(held - middle))), floors[i])
-            flagged[i] = value > middle + z * scale[i]
-        if np.isfinite(value) and not flagged[i]:
-            usual[count % window] = value
-            count += 1
+        if len(ordered) >= least:
+            middle = _middle(ordered)
+            width = max(MAD_TO_SIGMA * _mad(ordered, middle), floors[i])
+            center[i], scale[i] = middle, width
+            flagged[i] = value > middle + z * width
+        if math.isfinite(value) and not flagged[i]:
+            if len(usual) == window:
+                del ordered[bisect_left(ordered, usual.popleft())]
+            usual.append(value)
+            insort(ordered, value)
     return Baseline(center, scale, flagged)
 
 
-def _middle(ordered: Doubles) -> float:
+def _middle(ordered: list[float]) -> float:
     half = len(ordered) // 2
-    return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _mad(ordered: list[float], middle: float) -> float:
+    """The median of the distances of `ordered` values from their `middle`, without sorting again."""
+    half = len(ordered) // 2
+    far = _nearest(ordered, middle, half)
+    return far if len(ordered) % 2 else (_nearest(ordered, middle, half - 1) + far) / 2
+
+
+def _nearest(ordered: list[float], middle: float, rank: int) -> float:
+    """The distance from `middle` of the value that is the `rank`-th nearest to it, from 0.
+
+    The nearest ones are neighbours: of all stretches of that length it is the one whose ends are about
+    equally far away.
+    """
+
+    def lies_right(start: int) -> bool:
+        return ordered[start + rank] - middle >= middle - ordered[start]
+
+    stretches = len(ordered) - rank
+    start = bisect_left(range(stretches), True, key=lies_right)
+    ends = (
+        max(middle - ordered[at], ordered[at + rank] - middle)
+        for at in (start - 1, start)
+        if 0 <= at < stretches
+    )
+    return min(ends)
 
 
 def slope(values: ArrayLike) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabdiag.analysis.history import History, history
+from stabdiag.analysis.memory import once
 from stabdiag.core.run import Run
 
 HEALTHY_RATIO = 0.03
@@ -56,6 +57,7 @@ class Schedule:
         return int(rate.steps[at + 1]), float(before[at]), float(after[at])
 
 
+@once
 def schedule(run: Run) -> Schedule:
     return Schedule(history(run, "run.lr").finite())
 

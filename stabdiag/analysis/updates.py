@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stabdiag.analysis.memory import once
 from stabdiag.analysis.robust import Doubles, median
 from stabdiag.core.run import Floats, Run
 
@@ -22,6 +23,7 @@ class Updates:
     middle: Doubles
 
 
+@once
 def updates(run: Run) -> Updates:
     """The recorded steps at which the optimizer stepped, and the weight matrices.
 

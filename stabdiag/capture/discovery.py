@@ -23,12 +23,13 @@ Trigger = Callable[[nn.Module, tuple[Any, ...]], None]
 
 
 class Discovery:
-    """Keeps weak note of all modules as they are built, and calls `trigger(module, args)` at each call of
-    a module with gradients enabled, until `settle`.
+    """Keeps weak note of all modules as they are built, copied or unpickled, and calls
+    `trigger(module, args)` at each call of a module with gradients enabled, until `settle`.
 
     Modules given to torch.compile are noted too. As torch warns of global hooks when a compiled module
     runs, the trigger then hangs on its wrapper: what hangs on a module inside is seen by the compiler.
-    `module.compile()` makes no wrapper: the trigger is then given up, and the first backward pass has to do.
+    `module.compile()` and compiled functions make no wrapper: the trigger is then given up, and the first
+    backward pass has to do.
     """
 
     def __init__(self, trigger: Trigger) -> None:
@@ -40,12 +41,20 @@ class Discovery:
         ]
         self._calls: list[RemovableHandle] = [register_module_forward_pre_hook(Hook(self._on_call))]
 
-        @functools.wraps(nn.Module.compile)
-        def compile(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-            self.settle()
-            self._compile.original(module, *args, **kwargs)
+        @functools.wraps(torch.compile)
+        def compile(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if model is not None and not isinstance(model, nn.Module):
+                self.settle()
+            return self._compile.original(model, *args, **kwargs)
 
-        self._compile = Patch(nn.Module, "compile", compile)
+        self._compile = Patch(torch, "compile", compile)
+
+        @functools.wraps(nn.Module.__setstate__)
+        def setstate(module: nn.Module, state: Any) -> None:
+            self._setstate.original(module, state)
+            self._note(module)
+
+        self._setstate = Patch(nn.Module, "__setstate__", setstate)
 
     def _on_child(self, module: nn.Module, name: str, child: nn.Module | None) -> None:
         if not torch.compiler.is_compiling():
@@ -92,6 +101,7 @@ class Discovery:
     def remove(self) -> None:
         self.settle()
         self._compile.remove()
+        self._setstate.remove()
         for handle in self._registrations:
             handle.remove()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ class Instances(Generic[T]):
     """
 
     def __init__(self, cls: type[T]) -> None:
+        self._cls = cls
         self._living: list[weakref.ref[T]] = []
         living = self._living
         original: Any = cls.__new__
@@ -37,6 +39,13 @@ class Instances(Generic[T]):
 
         self._patch = Patch(cls, "__new__", staticmethod(observe))
         self._patch.original = staticmethod(make)
+
+    def adopt(self) -> None:
+        """Takes in those that were made before it began to observe, in whatever order."""
+        known = {id(instance) for instance in self}
+        for candidate in gc.get_objects():
+            if issubclass(type(candidate), self._cls) and id(candidate) not in known:
+                self._living.append(weakref.ref(candidate, self._living.remove))
 
     def __iter__(self) -> Iterator[T]:
         return (instance for ref in tuple(self._living) if (instance := ref()) is not None)

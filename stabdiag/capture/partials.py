@@ -7,12 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from stabdiag.stats.family import Family, Rows, merge
+from stabdiag.stats.sample import slabs, strided
 
-CHUNK = 128
+CHUNK = 64
 
 
 class PartialLog:
-    """Appends one row of `family.width` numbers a measured tensor to preallocated buffers.
+    """Appends one row of `family.width` numbers, and a sample, a measured tensor to preallocated buffers.
 
     Nothing is merged while training runs: a module that is called often simply has many rows, and the
     host merges them after the one copy of the step. Rows of several devices lie in buffers of their own.
@@ -21,6 +22,7 @@ class PartialLog:
     def __init__(self, family: Family) -> None:
         self.family = family
         self._chunks: dict[torch.device, list[torch.Tensor]] = {}
+        self._samples: dict[torch.device, list[torch.Tensor]] = {}
         self._views: dict[torch.device, list[tuple[torch.Tensor, ...]]] = {}
         self._sizes: dict[torch.device, list[int]] = {}
         self._entries: dict[torch.device, list[tuple[int, int]]] = {}
@@ -35,7 +37,12 @@ class PartialLog:
             chunk = torch.zeros(CHUNK, self.family.width, device=device)
             self._chunks.setdefault(device, []).append(chunk)
             views.extend(part.unbind() for part in chunk.unbind())
+            if self.family.sample:
+                samples = torch.zeros(CHUNK, self.family.sample, device=device)
+                self._samples.setdefault(device, []).extend(samples.unbind())
         self.family.measure(tensor, views[row])
+        if self.family.sample:
+            keep_sample(tensor, self._samples[device][row])
         sizes.append(tensor.numel())
         self._entries.setdefault(device, []).append((site, row))
         return device, row
@@ -50,12 +57,29 @@ class PartialLog:
         for device, sizes in self._sizes.items():
             if sizes:
                 rows = torch.cat(self._chunks[device])[: len(sizes)]
+                if self.family.sample:
+                    samples = torch.stack(self._samples[device][: len(sizes)])
+                    rows = torch.cat([rows, self.family.reduce(samples)], dim=1)
                 taken.rows[str(device)] = rows
                 taken.sizes[str(device)] = np.array(sizes, np.int64)
                 taken.entries[str(device)] = np.array(self._entries[device], np.int64)
                 sizes.clear()
                 self._entries[device].clear()
         return taken
+
+
+def keep_sample(tensor: torch.Tensor, row: torch.Tensor) -> None:
+    """Copies elements of `tensor` into `row`, float32 [sample]: all of them and zeros, or as many as there
+    is room for."""
+    size, room = tensor.numel(), row.numel()
+    if size >= room:
+        sample = slabs(tensor, room)
+        if sample.numel() > room:  # it has gaps in memory
+            sample = strided(tensor, room)[:room]
+        row.view(sample.shape).copy_(sample)
+    else:
+        row[:size].view(tensor.shape).copy_(tensor)
+        row[size:].zero_()
 
 
 class LogHarvest:

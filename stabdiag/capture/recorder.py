@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -14,25 +14,28 @@ from torch import nn
 
 from stabdiag.capture import facts
 from stabdiag.capture.clipping import Clip
+from stabdiag.capture.compiled_regions import compiled_leaves
 from stabdiag.capture.entrances import Entrances
+from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.plan import Follower, Leader
 from stabdiag.capture.probe import PROBES, Probe
-from stabdiag.capture.row import Harvest
+from stabdiag.capture.row import Harvest, Row
 from stabdiag.capture.rows import Rows, Sink
 from stabdiag.capture.schedule import Schedule
 from stabdiag.capture.second_look import SecondLook
 from stabdiag.capture.shadow import Shadow
 from stabdiag.capture.steps import StepClock
 from stabdiag.capture.subject import Subject
+from stabdiag.capture.unseen import UnseenSteps
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
 from stabdiag.core.tier import Tier
 
-COMPILED = (
-    "torch.compile runs them: where it made a wrapper their outputs are those of an eager run of the same"
-    " batch; gradients with respect to them are not seen"
-)
+SHADOWED = "torch.compile runs them: their outputs are those of an eager run of the same batch"
+BY_HAND = "no optimizer exists: the script moves the weights by itself"
+UNTRACED = "torch.compile runs the model: which output the loss is computed from is not seen in its graph"
+HIDDEN = "torch.compile runs them, and has made no wrapper at which a call could be seen"
 
 Listeners = dict[str, list[tuple[str, Callable[..., Any]]]]
 
@@ -51,16 +54,20 @@ class Recorder:
         before_forward: Callable[[], None],
         rank: int = 0,
         plan: Leader | Follower | None = None,
+        flight: Flight | None = None,
     ) -> None:
         self._sink = sink
         self._rank = rank
         self._pid = os.getpid()
         self.step = 0
         self.guard = Guard(self._failed)
-        self.subject = Subject(self.guard, in_backward, self._event)
+        self.flight = flight or Flight()
+        self.flight.tell = self._event
+        self.subject = Subject(self.guard, in_backward, self._event, self.flight)
         self._before_forward = before_forward
         self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
+        self._unseen = UnseenSteps(self.subject)
         self._entrances = Entrances(self._on_call)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
@@ -70,8 +77,9 @@ class Recorder:
         self._shadow.attach = [probe.on_shadow for probe in self._probes if _heard(probe, "on_shadow")]
         self._listeners = {tier: self._listening(tier) for tier in Tier}
         scalars = (name for probe in self._probes for name in probe.scalars)
-        self._rows = Rows(sink, self.guard, tuple(scalars), self._event, self._schedule.observe)
+        self._rows = Rows(sink, self.guard, tuple(scalars), self._event, self._observe)
         self._backwards = 0
+        self._looked_inside = False
         self._close_after_backward = False
         self._loss_told = False
         self._spent_before = 0.0
@@ -103,6 +111,7 @@ class Recorder:
         around: Sequence[nn.Module],
     ) -> None:
         """Adds root modules; see `Subject.add_roots`."""
+        self._looked_inside = False
         self.guard("discovery", self._watch, roots, compiled, around)
 
     def _watch(
@@ -113,12 +122,33 @@ class Recorder:
     ) -> None:
         for root in self.subject.add_roots(roots, compiled, around):
             self._event("model", **facts.model(root.module, root.label))
-            hidden = [name for name in root.modules() if name in self.subject.compiled]
-            if hidden:
-                self._event("coverage", what=f"outputs of {len(hidden)} modules", because=COMPILED)
+            inside = {m for module, _ in self.subject.wrapped for m in module.modules()}
+            ours = [m for name, m in root.modules().items() if name in self.subject.compiled]
+            shadowed = sum(module in inside for module in ours)
+            self._tell_compiled(shadowed, len(ours) - shadowed)
+            if root.module in inside:
+                self._event("coverage", what="logits", because=UNTRACED)
         self._changed()
         self._disarm()
         self._arm_probes()
+
+    def _tell_compiled(self, shadowed: int, hidden: int) -> None:
+        if shadowed:
+            what = f"gradients with respect to the outputs of {shadowed} modules"
+            self._event("coverage", what=what, because=SHADOWED)
+        if hidden:
+            what = f"outputs and attention of {hidden} modules"
+            self._event("coverage", what=what, because=HIDDEN)
+
+    def _look_inside(self, roots: Sequence[torch.Tensor]) -> None:
+        """Takes the hooks off modules that turn out to run inside a compiled function."""
+        leaves = compiled_leaves(roots)
+        hidden = self.subject.hide(leaves) if leaves else []
+        if hidden:
+            self._tell_compiled(0, len(hidden))
+            self._disarm()
+            self._changed()
+            self._arm_probes()
 
     def _changed(self) -> None:
         self._entrances.watch(self.subject.entries)
@@ -145,6 +175,8 @@ class Recorder:
 
     def _on_call(self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before_forward()
+        if self._clock.overdue():
+            self.close()
         self._tell("on_call", prefix, module, args, kwargs)
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._second_look.note, module, args, kwargs)
@@ -157,7 +189,12 @@ class Recorder:
 
     def on_backward_begin(self, roots: Sequence[Any], scale: torch.Tensor | None) -> None:
         self._backwards += 1
+        if self.step == 0 and self.optimized:
+            self.guard("coverage", self._unseen.backward)
         tensors = [root for root in roots if isinstance(root, torch.Tensor)]
+        if not self._looked_inside:
+            self._looked_inside = True
+            self.guard("discovery", self._look_inside, tensors)
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._look_again, tensors)
         self._tell("on_backward_begin", tensors, scale)
@@ -177,6 +214,8 @@ class Recorder:
         self._tell("on_backward_end")
         if self._close_after_backward or counts_as_step:
             if counts_as_step:
+                if self.step == 0:
+                    self._event("coverage", what="updates", because=BY_HAND)
                 self._tell("on_step_end", None, range(len(self.subject.parameters)))
             self._close_after_backward = False
             self.close()
@@ -192,6 +231,9 @@ class Recorder:
 
     def on_step_end(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._backwards:
+            self._clock.follows(self.subject.optimizers[optimizer])
+            if self.step == 0:
+                self.guard("coverage", self._unseen.step)
             return
         self._tell("on_step_end", optimizer, self.subject.held_by(optimizer))
         ends = self._clock.closes_after(self.subject.optimizers[optimizer])
@@ -243,6 +285,10 @@ class Recorder:
                 harvests[probe.id] = harvest
         self._rows.add(self.step, self._tier, skipped, harvests)
 
+    def _observe(self, step: int, time: float, rows: Sequence[Row], scalars: Mapping[str, float]) -> None:
+        self.guard("flight", self.flight.take, step, time, rows, scalars)
+        self._schedule.observe(step, scalars.get("loss", 0.0), scalars.get("grad_norm", 0.0))
+
     def _arm(self) -> None:
         before, self._tier = self._tier, self._schedule.choose(self.step)
         if max(before, self._tier) >= Tier.FAST:
@@ -259,14 +305,24 @@ class Recorder:
         for probe in self._disarmed:
             self.guard(probe.id, probe.disarm)
 
+    def write_flight(self, because: str) -> None:
+        """The process ends in bad order: writes what the last steps were made of."""
+        self.guard("row", self._rows.flush)
+        self.guard("flight", self.flight.end, because, self.step)
+
     def abandon(self) -> None:
         """Takes all hooks off; nothing more is written."""
         self._disarm()
         self._entrances.watch({})
+        self.flight.close_file()
 
     def end(self) -> None:
         """The process ends in good order."""
+        if self._clock.overdue():
+            self.close()
         self.guard("row", self._rows.flush)
+        self.guard("flight", self.flight.answer)
+        self.guard("flight", self.flight.bring_up_to_date)
         self.abandon()
         self._event("end", steps=self.step)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
+from stabdiag.capture.compiled_regions import run_inside
+from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.parameters import Inventory
 from stabdiag.capture.placement import Placements
@@ -23,13 +25,16 @@ class Subject:
     each module in the forward pass, as far as one was seen. `loss_closure` computes the loss whose curvature
     is wanted, where the script has given one. `samples` counts the rows of the batch in
     this step, or its tokens where those are known. `placements` tells how the processes of a world share
-    each parameter. `primary` are the parameters of the first optimizer.
+    each parameter. `primary` are the parameters of the first optimizer. `flight` holds the last steps.
     """
 
-    def __init__(self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None]) -> None:
+    def __init__(
+        self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None], flight: Flight
+    ) -> None:
         self.guard = guard
         self.in_backward = in_backward
         self.event = event
+        self.flight = flight
         self.modules: dict[str, nn.Module] = {}
         self.compiled: dict[str, nn.Module] = {}
         self.entries: dict[str, tuple[nn.Module, nn.Module]] = {}
@@ -71,6 +76,18 @@ class Subject:
                 (self.compiled if module in inside else self.modules)[name] = module
         self.refresh()
         return fresh
+
+    def hide(self, leaves: set[int]) -> list[str]:
+        """The names of the modules that read these leaves in compiled code, and that were not known to: they
+        take no hook from now on."""
+        known = {id(p) for module in self.compiled.values() for p in module.parameters()}
+        outermost = run_inside(self.roots.values(), leaves - known)
+        self._wrappers.update((id(module), None) for module in outermost)
+        inside = {m for outer in outermost for m in outer.modules()}
+        names = [name for name, module in self.modules.items() if module in inside]
+        self.compiled.update((name, self.modules.pop(name)) for name in names)
+        self.refresh()
+        return names
 
     def add_optimizer(self, optimizer: torch.optim.Optimizer) -> int:
         index = self.optimizers[optimizer] = self.optimizers_seen

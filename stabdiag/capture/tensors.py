@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,6 +61,13 @@ def measurable(tensor: torch.Tensor) -> torch.Tensor | None:
     if dense(tensor) and tensor.is_floating_point() and tensor.numel():
         return tensor.float() if tensor.element_size() == 1 else tensor
     return None
+
+
+def numbers(
+    values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """These on the device, [len(values)], without waiting for it."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
 
 
 def type_name(tensor: torch.Tensor) -> str:

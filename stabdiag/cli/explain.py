@@ -11,16 +11,22 @@ import click
 if TYPE_CHECKING:
     from stabdiag.analysis.catalogue import Cause, Fix, Signature
     from stabdiag.core.registry import Registry
+    from stabdiag.render.terminal import Lines
 
-COLUMN = 12
+COLUMN = 14
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def explain(name: str | None, as_json: bool) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="All of the catalogue as one document.")
+def explain(name: str | None, as_json: bool, as_markdown: bool) -> None:
     """Explain a signature, a cause or a fix; without NAME, list them all."""
-    if as_json:
+    if as_markdown:
+        from stabdiag.render.catalogue import catalogue_markdown
+
+        click.echo(catalogue_markdown(), nl=False)
+    elif as_json:
         record = _record(_entry(name)) if name else {what: _ids(of) for what, of in _catalogues().items()}
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
     elif name:
@@ -52,41 +58,46 @@ def _entry(name: str) -> Signature | Cause | Fix:
 
 def _record(entry: Signature | Cause | Fix) -> dict[str, Any]:
     """All that the catalogue says of the entry."""
+    from stabdiag.render.catalogue import links
+
     record: dict[str, Any] = {"kind": type(entry).__name__.lower(), "id": entry.id, "title": entry.title}
-    return record | {"doc": entry.doc} | _links(entry)
-
-
-def _links(entry: Signature | Cause | Fix) -> dict[str, Any]:
-    """What the entry needs, and the names that lead on from it."""
-    from stabdiag.analysis.catalogue import CAUSES, SIGNATURES, Cause, Signature
-
-    if isinstance(entry, Signature):
-        return {
-            "needs": list(entry.needs),
-            "thresholds": entry.thresholds,
-            "explains": list(entry.explains),
-            "causes": list(entry.causes),
-        }
-    if isinstance(entry, Cause):
-        shown_by = [signature.id for signature in SIGNATURES if entry.id in signature.causes]
-        return {"shown by": shown_by, "fixes": list(entry.fixes)}
-    return {"cures": [cause.id for cause in CAUSES if entry.id in cause.fixes]}
+    return record | {"doc": entry.doc} | links(entry)
 
 
 def _print_entry(entry: Signature | Cause | Fix) -> None:
     from rich.text import Text
 
+    from stabdiag.render.catalogue import links
     from stabdiag.render.terminal import Lines, console_for
 
     console = console_for(sys.stdout)
     console.print(Text.assemble((entry.id, "bold"), f"  ({type(entry).__name__.lower()})"))
     console.print(Text(f"{entry.title}\n\n{entry.doc}\n"), soft_wrap=True)
     lines = Lines(console)
-    for label, value in _links(entry).items():
+    for label, value in links(entry).items():
         if isinstance(value, dict):
             value = [f"{entry.id}.{name}={default:g}" for name, default in value.items()]
         if value:
             lines.item(label, ", ".join(value), column=COLUMN)
+    for line in _picture(entry, lines):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _picture(entry: Signature | Cause | Fix, lines: Lines) -> list[str]:
+    """What a signature looks like: its first synthetic example."""
+    import numpy as np
+
+    from stabdiag.analysis.catalogue import Signature
+    from stabdiag.render.sketch import sketch
+
+    if not isinstance(entry, Signature):
+        return []
+    run = entry.fires[0](np.random.default_rng(0))
+    with np.errstate(all="ignore"):
+        found = next(iter(entry(run)))
+    room = min(lines.console.width - COLUMN, 60)
+    drawn = sketch(run, found, room, ascii_only=not lines.says_unicode)
+    return ["", "An example:", *drawn, found.message] if drawn else []
 
 
 def _print_catalogue() -> None:

@@ -27,8 +27,55 @@ class FixAdvice:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstMover:
+    """The statistic that left its own healthy `band` (low, high) first, at `site`.
+
+    `step` is the first recorded one outside the band, `within` the last one inside: it left between the
+    two. `lead` counts the steps from `step` until the loss left its own band, negative where the loss
+    was recorded outside earlier; None where the loss never showed it.
+    """
+
+    series: str
+    site: str
+    step: int
+    within: int
+    value: float
+    band: tuple[float, float]
+    lead: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The batch of `step`; `fingerprint` tells it among others, None where it was not taken. `again` are
+    the other steps at which the same one was recorded."""
+
+    step: int
+    fingerprint: int | None = None
+    again: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """What an incident is pinned on, as narrowly as is known; empty or None where it is not.
+
+    `source` is `file:line` of the class: of the module itself, or, where that comes with torch, of the
+    nearest module around it that does not.
+    """
+
+    module: str = ""
+    module_type: str = ""
+    parameter: str = ""
+    head: int | None = None
+    expert: int | None = None
+    source: str = ""
+    rank: int | None = None
+    batch: Batch | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
-    """The findings that one root explains; `root` and `findings` index `Diagnosis.findings`."""
+    """The findings that one root explains; `root` and `findings` index `Diagnosis.findings`. No `cause`
+    means that it is unknown."""
 
     severity: Severity
     root: int
@@ -36,6 +83,8 @@ class Incident:
     onset_step: int
     cause: CauseRanked | None
     fixes: tuple[FixAdvice, ...]
+    first_mover: FirstMover | None = None
+    culprit: Culprit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +105,12 @@ class Diagnosis:
     skipped: tuple[Skipped, ...]
     run: Mapping[str, Any]
 
+    @property
+    def critical(self) -> str:
+        """The first critical finding and its onset, empty where there is none."""
+        found = (f for f in self.findings if f.severity is Severity.critical)
+        return next((f"{f.signature} since step {f.onset_step}" for f in found), "")
+
     def to_json(self) -> dict[str, Any]:
         """The contract of `--format json` and `findings.json`."""
         return {
@@ -71,21 +126,39 @@ class Diagnosis:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Diagnosis:
-        incidents = tuple(
-            Incident(
-                severity=Severity[i["severity"]],
-                root=i["root"],
-                findings=tuple(i["findings"]),
-                onset_step=i["onset_step"],
-                cause=CauseRanked(**i["cause"]) if i["cause"] else None,
-                fixes=tuple(FixAdvice(**f) for f in i["fixes"]),
-            )
-            for i in record["incidents"]
-        )
         return cls(
             verdict=record["verdict"],
-            incidents=incidents,
+            incidents=tuple(_incident(i) for i in record["incidents"]),
             findings=tuple(Finding.from_json(f) for f in record["findings"]),
             skipped=tuple(Skipped(**s) for s in record["skipped"]),
             run=record["run"],
         )
+
+
+def _incident(record: Mapping[str, Any]) -> Incident:
+    """Reports of older versions say nothing of the first mover and the culprit."""
+    return Incident(
+        severity=Severity[record["severity"]],
+        root=record["root"],
+        findings=tuple(record["findings"]),
+        onset_step=record["onset_step"],
+        cause=CauseRanked(**record["cause"]) if record["cause"] else None,
+        fixes=tuple(FixAdvice(**f) for f in record["fixes"]),
+        first_mover=_first_mover(record.get("first_mover")),
+        culprit=_culprit(record.get("culprit")),
+    )
+
+
+def _first_mover(record: Mapping[str, Any] | None) -> FirstMover | None:
+    if record is None:
+        return None
+    value, low, high = (float("nan") if v is None else v for v in (record["value"], *record["band"]))
+    return FirstMover(**{**record, "value": value, "band": (low, high)})
+
+
+def _culprit(record: Mapping[str, Any] | None) -> Culprit | None:
+    if record is None:
+        return None
+    batch = record["batch"]
+    known = Batch(batch["step"], batch["fingerprint"], tuple(batch["again"])) if batch else None
+    return Culprit(**{**record, "batch": known})

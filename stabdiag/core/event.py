@@ -14,10 +14,11 @@ EVENTS: Mapping[str, str] = {
     "coverage": "something that could not be observed: what, because",
     "nonfinite": "the first non-finite value of a place: what (loss, gradient, batch), sites",
     "stall": "a step took far longer than those before: seconds, usual",
-    "skipped-step": "the gradient scaler withheld an optimizer step: scale",
+    "skipped-step": "the gradient scaler withheld an optimizer step; the scale is in run.loss_scale",
     "recorder-error": "a probe failed and was switched off: probe, error, traceback",
     "exception": "the target ended with an exception: type, message",
     "finding": "an alert of the live analysis: signature, severity, sites, message",
+    "flight": "a flight record was written: because, record (its folder), first (step), batches (steps)",
     "end": "a process ended in good order: steps",
     "exit": "the target ended: exit_status, signal, message",
 }

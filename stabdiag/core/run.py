@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ class MissingSeries(StabdiagError):
     """A series that the run does not hold."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """One series: `values[step, site]` in float32, with `steps` (int64, increasing) and `sites`.
 
@@ -38,7 +38,7 @@ class Table:
     sites: tuple[Site, ...]
     values: Floats
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(site.name for site in self.sites)
 
@@ -131,6 +131,11 @@ class Run:
         """Number of training steps seen: one more than the last step of any kind."""
         lasts = [int(data.steps[-1]) for data in self.kinds.values() if len(data.steps)]
         return max(lasts, default=-1) + 1
+
+    @cached_property
+    def derived(self) -> dict[Hashable, Any]:
+        """What was computed of this run and is worth keeping (`analysis.memory` fills it)."""
+        return {}
 
     def window(self, first: int, last: int) -> Run:
         """The same run, seen from step `first` to step `last`, both included."""

@@ -9,14 +9,17 @@ from typing import Any
 KINDS = (
     "run",
     "batch",
+    "evaluation",
     "output",
     "output_grad",
+    "initial",
     "weight",
     "grad",
     "update",
     "optimizer",
     "attention",
     "logits",
+    "targets",
     "router",
     "distribution",
     "distribution_grad",
@@ -57,7 +60,7 @@ class Site:
     @property
     def module(self) -> str:
         """Name of the module that the site belongs to: a parameter's owner, else the site itself."""
-        if self.kind in ("weight", "grad", "update", "optimizer", "replica"):
+        if self.kind in ("initial", "weight", "grad", "update", "optimizer", "replica"):
             return self.name.rpartition(".")[0]
         return self.name
 

@@ -26,11 +26,17 @@ class Cost:
     steps: Mapping[str, int]
 
     @property
+    def share(self) -> str:
+        """`1.7 % (0.83 s)`."""
+        if self.percent is None:
+            return ""
+        seconds = "" if self.seconds is None else f" ({number(round(self.seconds, 2))} s)"
+        return f"{self.percent:.1f} %{seconds}"
+
+    @property
     def spent_words(self) -> str:
         """`1.7 % of the time (0.83 s), budget 2 %`."""
-        spent = f"{self.percent:.1f} % of the time" if self.percent is not None else ""
-        if spent and self.seconds is not None:
-            spent += f" ({number(round(self.seconds, 2))} s)"
+        spent = self.share.replace("%", "% of the time")
         return ", ".join(filter(None, (spent, self.allowed)))
 
     @property

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
-from stabdiag.core.diagnosis import Diagnosis, Incident
+from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover, Incident
 from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
 from stabdiag.core.run import Run
+from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, duration, number, percent
 
@@ -77,6 +79,57 @@ def cause_line(cause: CauseRanked) -> str:
     return f"{cause_title(cause.id)} ({percent(cause.confidence)}): {cause.because}"
 
 
+def unknown_cause(root: Finding) -> str:
+    """Of an incident without a cause, what the best guess was: `unknown; the likeliest is …`."""
+    if not root.causes:
+        return "unknown: nothing that was measured speaks for a cause that is known"
+    return f"unknown; of those known the likeliest is: {running(cause_line(root.causes[0]))}"
+
+
+def first_moved(mover: FirstMover) -> str:
+    """`attention.max_logit at blocks.3.attn, step 398, 14 steps before the loss`."""
+    where = "" if mover.site == "run" else f" at {mover.site}"
+    since = f"step {count(mover.step)}"
+    if mover.step - mover.within > 1:
+        since = f"between steps {count(mover.within)} and {count(mover.step)}"
+    if mover.series == "run.loss":
+        return f"the loss itself, {since}"
+    if mover.lead is None:
+        beside = ", and the loss did not follow"
+    elif mover.lead > 0:
+        beside = f", {count(mover.lead, 'step')} before the loss"
+    else:
+        beside = ", with the loss"
+    return f"{mover.series}{where}, {since}{beside}"
+
+
+def blamed(culprit: Culprit) -> str:
+    """`blocks.3.attn (CausalSelfAttention, model.py:39), head 2`; empty where nothing is known."""
+    class_ = ", ".join(filter(None, (culprit.module_type, nearby(culprit.source))))
+    module = " ".join(filter(None, (culprit.parameter or culprit.module, f"({class_})" if class_ else "")))
+    numbers = {"head": culprit.head, "expert": culprit.expert, "rank": culprit.rank}
+    numbered = [f"{what} {number}" for what, number in numbers.items() if number is not None]
+    return ", ".join(filter(None, (module, *numbered, _batch(culprit.batch))))
+
+
+def _batch(batch: Batch | None) -> str:
+    if batch is None:
+        return ""
+    told = f"the batch of step {count(batch.step)}"
+    if batch.fingerprint is not None:
+        told += f", fingerprint {batch.fingerprint}"
+    if batch.again:
+        more = " and others" if len(batch.again) > 3 else ""
+        told += f", trained on at {', '.join(count(step) for step in batch.again[:3])}{more} as well"
+    return told
+
+
+def nearby(source: str) -> str:
+    """`file:line` with the file's folder, and without those around it."""
+    path, _, line = source.rpartition(":")
+    return f"{PurePath(*PurePath(path).parts[-2:])}:{line}" if path else source
+
+
 def verdict_sentence(run: Run, diagnosis: Diagnosis) -> str:
     """The one sentence that a hurried reader needs."""
     word = VERDICT_WORDS.get(diagnosis.verdict, diagnosis.verdict)
@@ -126,14 +179,16 @@ def steps_of(run: Run, diagnosis: Diagnosis) -> int:
 
 
 def run_facts(run: Run, diagnosis: Diagnosis) -> list[str]:
-    """Steps, duration, processes, overhead: those that are known."""
+    """Steps, duration, processes, overhead: those that are known. A share means little without its
+    seconds: a run of five steps is seen whole."""
     block = diagnosis.run
     facts = [count(steps_of(run, diagnosis), "step")]
     if block.get("duration_s") is not None:
         facts.append(duration(float(block["duration_s"])))
     facts.append(count(run.info.processes, "process", "processes"))
-    if block.get("overhead_percent") is not None:
-        facts.append(f"overhead {float(block['overhead_percent']):.1f} %")
+    spent = cost(run, diagnosis)
+    if spent.percent is not None:
+        facts.append(f"overhead {spent.share}")
     return facts
 
 
@@ -152,6 +207,17 @@ def loss_facts(run: Run) -> str:
 
 def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:
     return [diagnosis.findings[i] for i in incident.findings if i != incident.root]
+
+
+def kept_steps(run: Run, incident: Incident) -> str:
+    """What the flight record that holds the onset of an incident has, empty for none."""
+    for event in run.events_of("flight"):
+        first, last = event.data.get("first"), event.step
+        if isinstance(first, int) and last is not None and first <= incident.onset_step <= last:
+            batches = event.data.get("batches") or []
+            kept = f", and {count(len(batches), 'batch', 'batches')}" if batches else ""
+            return f"steps {count(first)} to {count(last)} at full rate{kept}, to be computed again"
+    return ""
 
 
 def others(diagnosis: Diagnosis) -> list[Finding]:
@@ -179,8 +245,11 @@ def _text(data: Any, key: str) -> str:
 
 
 def next_commands(run: Run, diagnosis: Diagnosis) -> list[str]:
-    """What to type next: the report of this run, and what its first incident means."""
+    """What to type next: the report of this run, its worst step once more where a flight record is there,
+    and what its first incident means."""
     path = diagnosis.run.get("path") or run.path
     report = f"stabdiag report {shlex.quote(str(path))}" if path else "stabdiag report"
     roots = [diagnosis.findings[incident.root].signature for incident in diagnosis.incidents[:1]]
-    return [report, *(f"stabdiag explain {signature}" for signature in roots)]
+    replay = diagnosis.run.get("replay")
+    explain = [f"stabdiag explain {signature}" for signature in roots]
+    return [report, *([str(replay)] if replay else []), *explain]

@@ -50,7 +50,7 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
     if ended:
         yield from ("", escaped(f"{ended[:1].upper()}{ended[1:]}; {describe.before_the_end(diagnosis)}."))
     for rank, incident in enumerate(diagnosis.incidents, 1):
-        yield from _incident(diagnosis, rank, incident)
+        yield from _incident(run, diagnosis, rank, incident)
     yield from _section("Also seen", [_short(finding) for finding in describe.others(diagnosis)])
     unseen = [f"{code(item.what)}: {escaped(item.because)}" for item in describe.unobserved(run)]
     notes = [escaped(note) for note in run.notes]
@@ -59,7 +59,7 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
     yield from _section("Next", [code(command) for command in describe.next_commands(run, diagnosis)])
 
 
-def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[str]:
+def _incident(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[str]:
     root = diagnosis.findings[incident.root]
     yield from (
         "",
@@ -67,16 +67,9 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
         "",
     )
     yield from (escaped(root.message), "")
-    yield from ("| | |", "|---|---|")
-    if describe.place(root):
-        more = f" and {len(root.sites) - 6} more" if len(root.sites) > 6 else ""
-        yield f"| where | {', '.join(code(site) for site in root.sites[:6])}{more} |"
-    yield f"| when | {describe.span(root)} |"
-    yield f"| sure | {percent(root.confidence)} |"
-    if describe.measure(root):
-        yield f"| measured | {describe.measure(root)} |"
-    if incident.cause:
-        yield f"| likely cause | {escaped(describe.cause_line(incident.cause))} |"
+    yield from ("| | |", "|---|---|", *_facts(root, incident))
+    if describe.kept_steps(run, incident):
+        yield f"| kept | {escaped(describe.kept_steps(run, incident))} |"
     if incident.fixes:
         yield from ("", "**What to change**", "")
     for i, fix in enumerate(incident.fixes, 1):
@@ -86,6 +79,24 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
     symptoms = describe.symptoms(diagnosis, incident)
     if symptoms:
         yield from ("", "**What followed from it**", "", *(f"- {_short(finding)}" for finding in symptoms))
+
+
+def _facts(root: Finding, incident: Incident) -> Iterator[str]:
+    if describe.place(root):
+        more = f" and {len(root.sites) - 6} more" if len(root.sites) > 6 else ""
+        yield f"| where | {', '.join(code(site) for site in root.sites[:6])}{more} |"
+    yield f"| when | {describe.span(root)} |"
+    yield f"| sure | {percent(root.confidence)} |"
+    if describe.measure(root):
+        yield f"| measured | {describe.measure(root)} |"
+    if incident.first_mover:
+        yield f"| moved first | {escaped(describe.first_moved(incident.first_mover))} |"
+    if incident.culprit:
+        yield f"| culprit | {escaped(describe.blamed(incident.culprit))} |"
+    if incident.cause:
+        yield f"| likely cause | {escaped(describe.cause_line(incident.cause))} |"
+    elif root.severity:
+        yield f"| likely cause | {escaped(describe.unknown_cause(root))} |"
 
 
 def _short(finding: Finding) -> str:

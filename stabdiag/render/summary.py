@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.diagnosis import Diagnosis, Incident
 from stabdiag.core.run import Run
 from stabdiag.render import describe
 from stabdiag.render.cost import cost
@@ -23,17 +23,8 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     ended = describe.ending(run, diagnosis)
     if ended:
         lines.append(f"{ended}; before that:" if diagnosis.incidents else ended)
-    incidents = diagnosis.incidents
-    shown = incidents if len(incidents) <= WORST else incidents[: WORST - 1]
-    for incident in shown:
-        root = diagnosis.findings[incident.root]
-        severity = str(incident.severity).upper()
-        since = f"{root.signature} since step {count(incident.onset_step)}"
-        place = f" at {', '.join(root.sites)}" if root.sites and root.sites[0] != "run" else ""
-        lines.append(f"{severity:8} {since}{place}")
-    if len(incidents) > len(shown):
-        lines.append(f"and {len(incidents) - len(shown)} more")
-    elif not incidents and describe.steps_of(run, diagnosis):
+    lines += _incidents(diagnosis)
+    if not diagnosis.incidents and describe.steps_of(run, diagnosis):
         lines.append("nothing abnormal before that" if ended else "nothing abnormal was seen")
     spent = cost(run, diagnosis)
     seen = "; ".join(filter(None, (spent.steps_words, spent.allowed)))
@@ -45,6 +36,27 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     told = [textwrap.shorten(speakable(line, encoding), width, placeholder=" ...") for line in lines]
     following = speakable(f"next: {'   '.join(describe.next_commands(run, diagnosis))}", encoding)
     return [_first(run, diagnosis, width, encoding), *told, following]
+
+
+def _incidents(diagnosis: Diagnosis) -> list[str]:
+    """At most `WORST` lines: the worst incident with what moved first in it, the next, and how many more."""
+    incidents = diagnosis.incidents
+    told = [_headline(diagnosis, incident) for incident in incidents]
+    if incidents and incidents[0].first_mover:
+        told.insert(1, f"moved first: {describe.first_moved(incidents[0].first_mover)}")
+    if len(told) <= WORST:
+        return told
+    return [*told[: WORST - 1], f"and {len(told) - WORST + 1} more"]
+
+
+def _headline(diagnosis: Diagnosis, incident: Incident) -> str:
+    root, culprit = diagnosis.findings[incident.root], incident.culprit
+    line = f"{str(incident.severity).upper():8} {root.signature} since step {count(incident.onset_step)}"
+    if root.sites and root.sites[0] != "run":
+        first, *others = root.sites
+        source = f" ({describe.nearby(culprit.source)})" if culprit and culprit.source else ""
+        return f"{line} at {', '.join([first + source, *others])}"
+    return f"{line}: {describe.blamed(culprit)}" if culprit else line
 
 
 def _first(run: Run, diagnosis: Diagnosis, width: int, encoding: str) -> str:

@@ -28,7 +28,7 @@ class Explicit:
 
 
 def explicit(call: Explicit, turn: int) -> torch.Tensor:
-    """[heads, WIDTH]. The entropy is that of an eighth of all rows, the logits are those of all items.
+    """[heads, WIDTH]. The entropy is that of a sixteenth of all rows, the logits are those of all items.
 
     A row that sees nothing is left out. Under a mask of -inf it is not a number, or zero where the softmax
     is a safe one; under a mask of the smallest finite number it is uniform.

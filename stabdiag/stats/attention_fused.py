@@ -49,7 +49,7 @@ class Fused:
 
 
 def fused(call: Fused, turn: int) -> torch.Tensor:
-    """[heads, WIDTH]. The entropy is that of an eighth of the items, the logits are those of all.
+    """[heads, WIDTH]. The entropy is that of a sixteenth of the items, the logits are those of all.
 
     All rows of these items count, without a matrix of weights, where a kernel returns the log-sum-exp and
     the bias only hides keys; else evenly spaced ones. `max_logit` is taken before any bias.
@@ -127,7 +127,8 @@ def _exact(
     mean_key, lse = attended
     _, _, queries, keys = call.shape
     entropy = lse - call.scale * (call.query * mean_key).sum(-1)
-    first = torch.exp(call.scale * dots(call.query, call.key[:, :, :1])[..., 0] - lse)
+    key = call.key[:, :, :1].repeat_interleave(call.query.shape[1] // call.key.shape[1], 1)
+    first = torch.exp(call.scale * (call.query * key).sum(-1) - lse)
     if call.bias is None:
         seen = torch.arange(1, queries + 1, device=lse.device).clamp_max(keys)
         seen = seen if call.causal else torch.full_like(seen, keys)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-SHARE = 8
+SHARE = 16
 MOST = 2**22
 FEW = 2**15
 
 
 def items_at(turn: int, items: int) -> slice:
-    """An eighth of the items of a batch, at least one; others at the next turn."""
+    """A sixteenth of the items of a batch, at least one; others at the next turn."""
     count = max(1, items // SHARE)
     start = turn * count % items
     return slice(min(start, items - count), min(start, items - count) + count)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-
-from stabdiag.stats.family import Rows, Sizes
 
 
 def extremes(tensor: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
@@ -20,21 +17,11 @@ def extremes(tensor: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> Non
         high.copy_(largest)
 
 
-class Extent:
-    """`absmax`, for where the norm is taken of all tensors at once."""
-
-    width = 2
-    merge = (np.minimum, np.maximum)
-    identity = (np.inf, -np.inf)
-
-    def measure(self, tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> None:
-        extremes(tensor, *out)
-
-    def lift(self, measured: Rows, sizes: Sizes) -> Rows:
-        return measured
-
-    def finish(self, merged: Rows) -> dict[str, Rows]:
-        low, high = merged.T
-        absmax = np.maximum(np.abs(low), np.abs(high))
-        never = (low == np.inf) & (high == -np.inf)
-        return {"absmax": np.where(never, np.nan, absmax).astype(np.float32)}
+def largest_magnitudes(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """float32 [len(tensors)] on the device of the first; NaN where a tensor holds one."""
+    if all(tensor.is_cuda for tensor in tensors):  # a few kernels for all of them; on the host it is slow
+        norms = torch._foreach_norm(list(tensors), float("inf"))
+        return torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms])
+    ends = [end for tensor in tensors for end in torch.aminmax(tensor)]
+    side_by_side = torch.stack([end.to(ends[0].device, torch.float32) for end in ends])
+    return side_by_side.view(-1, 2).abs().amax(1)

@@ -1,8 +1,8 @@
 """What a family of statistics is: a commutative monoid with a lift before and a finish after.
 
-`measure` reduces one tensor to a short vector on its device; `lift` makes partials of many such vectors
-on the host; partials of micro-batches, shards and ranks merge element by element; `finish` turns merged
-partials into named statistics.
+`measure` reduces one tensor to a short vector on its device, and `reduce` the samples of many tensors at
+once; `lift` makes partials of the two on the host; partials of micro-batches, shards and ranks merge
+element by element; `finish` turns merged partials into named statistics.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ class Family(Protocol):
     def width(self) -> int: ...
 
     @property
+    def sample(self) -> int:
+        """Elements of each tensor that `reduce` is to have; 0 where it is not wanted."""
+
+    @property
     def merge(self) -> tuple[Any, ...]: ...
 
     @property
@@ -34,8 +38,12 @@ class Family(Protocol):
         """Writes `width` numbers about `tensor` (real floating, at least one element) into 0-d float32
         tensors, without a synchronisation."""
 
+    def reduce(self, samples: torch.Tensor) -> torch.Tensor:
+        """float32 [n, sample] of n tensors, zeros after the elements of smaller ones -> [n, more]: sums of
+        each, which `lift` finds behind what was measured."""
+
     def lift(self, measured: Rows, sizes: Sizes) -> Rows:
-        """[n, width] as measured, of tensors of `sizes` elements -> partials [n, len(merge)]."""
+        """[n, width + more] of tensors of `sizes` elements -> partials [n, len(merge)]."""
 
     def finish(self, merged: Rows) -> dict[str, Rows]:
         """[sites, partials] -> statistic: [sites]; rows of the identity (never measured) become NaN."""

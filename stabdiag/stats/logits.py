@@ -23,7 +23,7 @@ def logit_statistics(logits: torch.Tensor, classes: int) -> torch.Tensor:
     rows = rows.reshape(-1, rows.shape[-1])
     limit = max(1, min(ROWS, ELEMENTS // rows.shape[1]))
     rows = rows[:: -(-rows.shape[0] // limit)].to(torch.float32)
-    log_z = torch.logsumexp(rows, 1)
-    logs = rows - log_z[:, None]
+    logs = torch.log_softmax(rows, 1)
+    log_z = rows.amax(1) - logs.amax(1)
     entropy = -(logs.exp() * logs.clamp(min=torch.finfo(torch.float32).min)).sum(1)
     return torch.stack([log_z.mean(), rows.mean(), rows.max(), entropy.mean()])

@@ -12,7 +12,7 @@ from stabdiag.core.site import Site
 from stabdiag.store.align import Aligned
 from stabdiag.store.rules import Rule, Stack, first, largest, total
 
-PARAMETERS = ("weight", "grad", "update", "optimizer", "replica", "curvature")
+PARAMETERS = ("initial", "weight", "grad", "update", "optimizer", "replica", "curvature")
 """Kinds of which each process has the whole, where no placement says otherwise. Of all others each
 has seen its own part of the batch."""
 

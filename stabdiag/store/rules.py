@@ -90,6 +90,7 @@ RULES: Mapping[str, Rule] = {
     "run.samples": total,
     "run.tokens": total,
     "run.skipped": largest,
+    "run.optimizer_age": least,
     "run.tier": least,
     "run.*_time": largest,
     "run.memory": largest,

@@ -11,7 +11,7 @@ from stabdiag.core.run import Floats, KindData
 from stabdiag.core.site import Site
 from stabdiag.store.align import Rows
 
-OWN = ("step_time", "loss", "grad_norm", "memory", "nonfinite")
+OWN = ("step_time", "data_time", "forward_time", "backward_time", "loss", "grad_norm", "memory", "nonfinite")
 CAUSAL = ("batch", "output", "logits", "loss", "output_grad", "grad", "update", "weight")
 """The order in which a non-finite value passes through a step."""
 
@@ -46,10 +46,13 @@ def _cause(event: Event) -> tuple[int, int, float]:
 def side_by_side(runs: Mapping[int, KindData]) -> KindData:
     """Kind `rank`: a site a process, of what each wrote into its own row of kind `run`.
 
-    step_time, memory  seconds and MiB
-    loss               of the process's own part of the batch
-    grad_norm          of the parts of the gradients that the process holds
-    nonfinite          non-finite losses
+    step_time      seconds; where processes wait for each other it is that of the slowest, for all
+    data_time, forward_time  seconds, longer on one that keeps the others waiting
+    backward_time  seconds, longer on those that wait
+    memory         MiB
+    loss           of the process's own part of the batch
+    grad_norm      of the parts of the gradients that the process holds
+    nonfinite      non-finite losses
     """
     steps = np.unique(np.concatenate([data.steps for data in runs.values()]))
     sites = tuple(Site("rank", f"rank-{number}", order=number) for number in runs)

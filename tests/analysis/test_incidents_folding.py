@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stabdiag.analysis.catalogue import SIGNATURES, Signature
-from stabdiag.analysis.incidents import fold, slack
+from stabdiag.analysis.incidents import fold
+from stabdiag.analysis.resolution import slack
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.synthetic import run_of
 
@@ -65,9 +68,73 @@ def test_an_effect_that_began_before_its_cause_is_not_folded():
 @pytest.mark.parametrize(("every", "onset", "count"), [(1, 12, 1), (1, 13, 2), (10, 30, 1), (10, 31, 2)])
 def test_onsets_may_seem_swapped_by_twice_the_recording_interval(every, onset, count):
     run = deep_run(every)
-    assert slack(run) == 2 * every
-    _, incidents = fold(run, [found("rate", onset), found("loss", 10)])
+    pair = [found("rate", onset, series="grad.norm"), found("loss", 10)]
+    assert slack(run, *pair) == 2 * every
+    _, incidents = fold(run, pair)
     assert len(incidents) == count
+
+
+def test_what_is_taken_rarely_says_nothing_of_the_onsets_of_other_series():
+    rare = np.arange(0, 1000, 100)
+    run = run_of(
+        {"output.rms": np.ones((1000, 3)), "distribution.kurtosis": np.ones((10, 3))},
+        steps={"distribution": rare},
+    )
+    assert slack(run, found("rate", 500, series="output.rms")) == 2
+    assert slack(run, found("rate", 500, series="distribution.kurtosis")) == 200
+
+
+def told(signature, first, last, **more):
+    return replace(found(signature, first, **more), last_step=last)
+
+
+def losses(*levels):
+    """A run whose loss has these levels for a hundred steps each."""
+    noise = np.random.default_rng(0).normal(0, 0.01, 100 * len(levels))
+    return run_of({"run.loss": np.repeat(levels, 100) + noise})
+
+
+def test_a_fault_that_the_run_got_over_explains_nothing_later():
+    later = [told("rate", 150, 160), told("loss", 450, 499)]
+    assert len(fold(losses(3.0, 3.0, 2.5, 2.0, 4.0), later)[1]) == 2
+
+
+def test_a_fault_that_the_run_never_got_over_explains_what_comes_later():
+    later = [told("rate", 150, 160), told("loss", 450, 499)]
+    assert len(fold(losses(3.0, 3.0, 3.1, 3.1, 4.0), later)[1]) == 1
+
+
+def test_a_fault_that_goes_on_explains_what_begins_within_it():
+    later = [told("rate", 150, 499), told("loss", 450, 499)]
+    assert len(fold(losses(3.0, 3.0, 2.5, 2.0, 4.0), later)[1]) == 1
+
+
+def test_a_note_is_the_root_only_of_what_comes_just_after_it():
+    run = losses(3.0, 3.0, 3.0)
+    note = told("rate", 50, 299, severity=Severity.info)
+    assert len(fold(run, [note, told("loss", 90, 299)])[1]) == 1
+    assert len(fold(run, [note, told("loss", 200, 299)])[1]) == 2
+
+
+@pytest.mark.parametrize(("onset", "order"), [(240, ["growth", "loss"]), (330, ["loss", "growth"])])
+def test_what_shows_in_a_rise_is_its_root_near_the_beginning_and_its_effect_later(onset, order):
+    run = losses(3.0, 3.0, 3.5, 5.0)
+    slow = replace(found("loss", 200), peak_step=390, last_step=399)
+    findings, (incident,) = fold(run, [told("growth", onset, 399, site="layers.1"), slow])
+    assert names(findings, incident) == order
+
+
+@pytest.mark.parametrize(("onset", "count"), [(130, 1), (131, 2)])
+def test_a_symptom_of_the_whole_run_that_lasts_long_begins_vaguely(onset, count):
+    flat = replace(found("loss", 100), peak_step=100, last_step=409)
+    pair = [told("growth", onset, 409, site="layers.1"), flat]
+    assert len(fold(deep_run(), pair)[1]) == count
+
+
+def test_a_loss_that_merely_stays_brings_nothing_about():
+    run = losses(3.0, 3.0, 3.0, 3.0)
+    flat = replace(found("loss", 100), peak_step=100, last_step=399)
+    assert len(fold(run, [told("growth", 330, 399, site="layers.1"), flat])[1]) == 2
 
 
 def test_the_severity_is_the_highest_of_the_folded_and_the_root_stays_the_root():

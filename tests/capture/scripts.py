@@ -28,17 +28,21 @@ def batch():
     return torch.randn(16, 8), torch.randn(16, 4)
 
 
-def plain():
-    model = mlp()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+def fit(model, optimizer, dtype=torch.float32):
     for _ in range(STEPS):
-        x, y = batch()
+        x, y = (part.to(dtype) for part in batch())
         loss = F.mse_loss(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         yield loss
     yield from model.parameters()
+
+
+def plain():
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    yield from fit(model, optimizer)
 
 
 def accumulation():
@@ -53,6 +57,28 @@ def accumulation():
         yield nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
+    yield from model.parameters()
+
+
+def evaluated():
+    """Labels, some of them ignored, and evaluations between the steps."""
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    held_out = torch.randn(32, 8), torch.randint(4, (32,))
+    for step in range(STEPS):
+        x, y = torch.randn(16, 8), torch.randint(4, (16,))
+        y[:2] = -100
+        loss = F.cross_entropy(model(x), y, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+        if step % 10 == 3:
+            model.eval()
+            with torch.no_grad():
+                yield nn.CrossEntropyLoss()(model(held_out[0]), held_out[1])
+                yield F.mse_loss(model(held_out[0]), torch.randn(32, 4), reduction="sum")
+            model.train()
     yield from model.parameters()
 
 
@@ -200,10 +226,124 @@ def compiled():
     yield from model.parameters()
 
 
+def of_type(dtype):
+    model = mlp().to(dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    yield from fit(model, optimizer, dtype)
+
+
+class Rounded(nn.Module):
+    """Returns what float8 keeps of its input, and has a weight of that type."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(8).to(torch.float8_e5m2))
+
+    def forward(self, x):
+        return (x * self.scale.to(x.dtype)).to(torch.float8_e4m3fn)
+
+
+class Straight(nn.Module):
+    """The gradient passes by the rounding."""
+
+    def __init__(self):
+        super().__init__()
+        self.rounded, self.inner = Rounded(), mlp()
+
+    def forward(self, x):
+        return self.inner(x + (self.rounded(x.detach()).to(x.dtype) - x.detach()))
+
+
+def float8():
+    model = Straight()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    yield from fit(model, optimizer)
+
+
+def averaged():
+    model = mlp()
+    average = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update_parameters(model)
+        with torch.no_grad():
+            yield average(x).mean()
+        yield loss
+    yield from [*model.parameters(), *average.parameters()]
+
+
+def unrolled():
+    cell, head = nn.GRUCell(8, 16), nn.Linear(16, 4)
+    model = nn.ModuleDict({"cell": cell, "head": head})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(STEPS):
+        x, y = batch()
+        hidden = torch.zeros(16, 16)
+        for _ in range(10):
+            hidden = cell(x, hidden)
+        loss = F.mse_loss(head(hidden), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
+class Mixture(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(8, 4)
+        self.experts = nn.ModuleList(mlp() for _ in range(4))
+
+    def forward(self, x):
+        weights, chosen = self.gate(x).softmax(-1).topk(2)
+        out = x.new_zeros(len(x), 4)
+        for number, expert in enumerate(self.experts):
+            rows, place = torch.where(chosen == number)
+            out = out.index_add(0, rows, expert(x[rows]) * weights[rows, place, None])
+        return out
+
+
+def mixture():
+    model = Mixture()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    yield from fit(model, optimizer)
+
+
+def together():
+    model = mlp()
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    optimizers = [
+        torch.optim.SGD(matrices, lr=0.05, momentum=0.9),
+        torch.optim.AdamW([p for p in model.parameters() if p.dim() < 2], lr=1e-2),
+    ]
+    for _ in range(STEPS):
+        x, y = batch()
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        yield loss
+    yield from model.parameters()
+
+
+def deep():
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(150)), nn.Linear(8, 4))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    yield from fit(model, optimizer)
+
+
 KINDS = {
     "plain": plain,
     "accumulation": accumulation,
     "autocast": autocast,
+    "evaluated": evaluated,
     "scaler": scaler,
     "closure": closure,
     "checkpoint": lambda: checkpointed(False),
@@ -213,6 +353,14 @@ KINDS = {
     "in-backward": in_backward,
     "penalty": penalty,
     "compiled": compiled,
+    "bfloat16": lambda: of_type(torch.bfloat16),
+    "float64": lambda: of_type(torch.float64),
+    "float8": float8,
+    "averaged": averaged,
+    "unrolled": unrolled,
+    "mixture": mixture,
+    "together": together,
+    "deep": deep,
 }
 
 if __name__ == "__main__":

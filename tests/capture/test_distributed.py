@@ -17,9 +17,9 @@ import stabdiag
 
 SCRIPT = Path(__file__).parent / "worlds" / "sharing.py"
 sys.path.insert(0, str(SCRIPT.parent))
-from sharing import FAULT_STEP, STEPS, Net  # noqa: E402
+from sharing import FAULT_STEP, PAUSE, STEPS, Net  # noqa: E402
 
-WAYS = ("copies", "sharded", "parallel", "parted", "lost", "half")
+WAYS = ("copies", "sharded", "parallel", "parted", "lost", "slow", "half")
 WORLD = 2
 pytestmark = pytest.mark.slow
 
@@ -102,6 +102,13 @@ def test_each_process_stands_beside_the_others(runs):
     assert losses.names == ("rank-0", "rank-1")
     assert (losses.values[:, 0] != losses.values[:, 1]).all()
     np.testing.assert_allclose(run.table("run.loss").first(), losses.values.mean(1), rtol=1e-6)
+
+
+def test_a_straggler_is_told_from_those_that_wait_for_it(runs):
+    run = stabdiag.load(runs / "slow")
+    data, backward = (run.table(f"rank.{name}_time").values[FAULT_STEP] for name in ("data", "backward"))
+    assert data[WORLD - 1] >= PAUSE > 2 * data[:-1].max()
+    assert (backward[:-1] > PAUSE / 2).all()
 
 
 def test_nobody_waits_for_a_rank_that_is_not_recorded(runs):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from stabdiag.capture.probes.gradients import DEAD_SAMPLES
+from stabdiag.capture.dead_rows import DEAD_SAMPLES
 
 
 def model() -> nn.Sequential:
@@ -139,7 +139,7 @@ def test_rows_that_no_sample_reaches_are_dead_after_enough_samples(watch):
     enough = DEAD_SAMPLES // samples
     assert (dead[: enough - 1] == 0).all()
     assert (dead[enough - 1 :] == 0.5).all()
-    assert (recording.run.table("grad.dead").column("2.bias") == 0).all()
+    assert (recording.run.table("grad.dead").column("2.weight") == 0).all()
 
 
 def test_a_row_that_wakes_up_is_alive(watch):

@@ -82,3 +82,18 @@ def test_optimizers_are_found_with_their_own_constructors():
             torch.optim.SGD([], lr=1.0)
     finally:
         observed.forget()
+
+
+def test_those_made_before_it_began_can_be_taken_in():
+    class Thing:
+        pass
+
+    early = Thing()
+    instances = Instances(Thing)
+    late = Thing()
+    instances.adopt()
+    assert set(instances) == {early, late}
+    assert len(list(instances)) == 2
+    del early
+    assert list(instances) == [late]
+    instances.forget()

@@ -54,6 +54,32 @@ def test_the_output_that_the_loss_is_computed_from_is_found_and_measured(watch, 
     assert at(recording.run, "logits.nonfinite", -1) == {"head": 0}
 
 
+def test_a_cross_entropy_that_is_written_by_hand_leads_to_them_too(watch, at, healthy):
+    model = Head(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording:
+        x = torch.randint(11, (4, 7))
+        logits = model(x)
+        (logits.logsumexp(-1) - logits.gather(-1, x[..., None])[..., 0]).mean().backward()
+        optimizer.step()
+    healthy(recording.run)
+    value = expected(logits.detach())["log_z"]
+    assert at(recording.run, "logits.log_z") == {"head": pytest.approx(value, rel=1e-4)}
+
+
+def test_a_penalty_on_other_scores_makes_these_no_logits(watch, at):
+    """As the z-loss of a router."""
+    model = nn.ModuleDict({"gate": nn.Linear(8, 4), "head": nn.Linear(8, 11)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording:
+        for _ in range(2):
+            x, y = torch.randn(5, 8), torch.randint(11, (5,))
+            penalty = model["gate"](x).logsumexp(-1).square().mean()
+            (F.cross_entropy(model["head"](x), y) + penalty).backward()
+            optimizer.step()
+    assert set(at(recording.run, "logits.log_z", -1)) == {"head"}
+
+
 def test_images_have_their_classes_in_the_second_dimension(watch, at):
     model = nn.Sequential(nn.Conv2d(3, 5, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

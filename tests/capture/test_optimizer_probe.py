@@ -91,3 +91,20 @@ def test_large_tensors_are_estimated_from_a_sample(watch):
     recording, _, states, _ = fit(lambda p: torch.optim.Adam(p, lr=1e-3), watch, sizes=(128, 256))
     expected = states["0.weight"]["exp_avg"].norm().item()
     assert column(recording, "momentum")["0.weight"] == pytest.approx(expected, rel=0.1)
+
+
+class Signed(torch.optim.AdamW):
+    """Keeps what AdamW keeps under the same names, and does something else with it."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for state in self.state.values():
+            state["exp_avg"].sign_()
+
+
+def test_a_subclass_with_a_step_of_its_own_is_not_taken_for_its_parent(watch, healthy):
+    recording, *_ = fit(Signed, watch)
+    healthy(recording.run)
+    assert "optimizer.rms" not in recording.run
+    told = [event.data["what"] for event in recording.run.events_of("coverage")]
+    assert "the optimizer Signed" in told

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from stabdiag.capture.partials import CHUNK, PartialLog
-from stabdiag.stats.extent import Extent
-from stabdiag.stats.moments import Moments
+from stabdiag.stats.magnitude import Magnitude
+from stabdiag.stats.moments import SAMPLE, Moments
 
 
 def columns(log: PartialLog, sites: int) -> dict[str, np.ndarray]:
@@ -34,7 +34,7 @@ def test_a_module_that_runs_often_is_the_whole_of_its_calls():
 
 
 def test_a_repeated_row_is_said_of_both_sites():
-    log = PartialLog(Extent())
+    log = PartialLog(Magnitude())
     log.add(0, torch.tensor([1.0]))
     key = log.add(1, torch.tensor([-7.0]))
     log.repeat(3, key)
@@ -42,7 +42,7 @@ def test_a_repeated_row_is_said_of_both_sites():
 
 
 def test_more_rows_than_a_chunk_holds_are_kept():
-    log = PartialLog(Extent())
+    log = PartialLog(Magnitude())
     count = 2 * CHUNK + 3
     for site in range(count):
         log.add(site, torch.tensor([float(site)]))
@@ -50,7 +50,7 @@ def test_more_rows_than_a_chunk_holds_are_kept():
 
 
 def test_a_harvest_is_kept_and_the_next_one_begins_with_nothing():
-    log = PartialLog(Extent())
+    log = PartialLog(Magnitude())
     log.add(0, torch.tensor([1.0]))
     first = log.harvest()
     rows = {device: taken.numpy().copy() for device, taken in first.rows.items()}
@@ -59,3 +59,17 @@ def test_a_harvest_is_kept_and_the_next_one_begins_with_nothing():
     assert columns(log, 1)["absmax"][0] == 9
     assert log.harvest().rows == {}
     assert np.isnan(log.harvest().columns({}, 1)["absmax"]).all()
+
+
+def test_what_an_earlier_and_larger_tensor_left_in_a_row_does_not_count():
+    log = PartialLog(Moments())
+    for size in (SAMPLE + 7, 3, SAMPLE - 1):
+        log.add(0, torch.full((size,), 2.0))
+        got = columns(log, 1)
+        assert (got["mean"][0], got["rms"][0], got["zeros"][0]) == pytest.approx((2, 2, 0), rel=1e-6), size
+
+
+def test_a_tensor_with_gaps_in_memory_is_sampled_too():
+    log = PartialLog(Moments())
+    log.add(0, torch.full((SAMPLE, 3), 2.0)[:, ::2])
+    assert columns(log, 1)["mean"][0] == 2

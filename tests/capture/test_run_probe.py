@@ -89,6 +89,33 @@ def test_two_models_have_their_losses_apart(watch):
     assert recording.run.table("run.loss").column("SGD.1.0")[1:].tolist() == [3, 3, 3]
 
 
+@pytest.mark.parametrize("pace", [1, 3])
+def test_optimizers_that_share_a_backward_pass_are_told_together(watch, healthy, pace):
+    """As where Muon takes the matrices and AdamW the rest."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    optimizers = [
+        torch.optim.SGD(part.parameters(), lr=lr) for part, lr in zip(model, (0.1, 0.2), strict=True)
+    ]
+    told = []
+    with watch(model, optimizers) as recording:
+        for step in range(8):
+            loss = model(torch.ones(1, 2)).square().sum()
+            model.zero_grad()
+            loss.backward()
+            told.append(loss.item())
+            optimizers[0].step()
+            if step % pace == 0:
+                optimizers[1].step()
+    run = recording.run
+    healthy(run)
+    np.testing.assert_allclose(run.table("run.loss").first(), told, rtol=1e-6)
+    assert (run.table("run.micro_batches").first() == 1).all()
+    assert np.isfinite(run.table("update.ratio").column("0.weight")).all()
+    if pace == 1:
+        assert np.isfinite(run.table("update.ratio").column("1.weight")).tolist() == [False] + [True] * 7
+        assert np.isfinite(run.table("run.lr").column("SGD.1.0")).sum() == 7
+
+
 def test_a_step_that_a_gradient_scaler_withholds_is_a_row_of_its_own(session, found, healthy):
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -107,6 +134,21 @@ def test_a_step_that_a_gradient_scaler_withholds_is_a_row_of_its_own(session, fo
     assert run.table("run.loss_scale").first().tolist() == [4, 4, 4, 2, 2, 2]
     np.testing.assert_allclose(run.table("run.loss").first(), losses, rtol=1e-6)
     assert [event.step for event in run.events_of("skipped-step")] == [2]
+
+
+def test_a_withheld_step_at_the_very_end_is_a_row_too(session, found):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for step in range(3):
+        loss = model(torch.ones(1, 1)).square().mean() * (float("inf") if step == 2 else 1)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    session.end()
+    assert found().table("run.skipped").first().tolist() == [0, 0, 1]
+    assert [event.step for event in found().events_of("skipped-step")] == [2]
 
 
 def test_time_memory_and_overhead_are_told(watch, train):

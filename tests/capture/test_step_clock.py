@@ -58,3 +58,29 @@ def test_a_guest_never_takes_over_while_the_clock_goes_on():
         assert clock.closes_after("clock")
         clock.close()
         assert not clock.closes_after("guest")
+
+
+def test_optimizers_that_share_a_backward_pass_step_in_one_row_once_the_second_was_seen_to_follow():
+    clock, closed = StepClock(), []
+    for step in range(4):
+        for optimizer in ("first", "second", "third"):
+            if step == 0 and optimizer != "first":
+                clock.follows(optimizer)
+            elif clock.closes_after(optimizer):
+                clock.close()
+                closed.append((step, optimizer))
+        assert not clock.overdue()
+    assert closed == [(0, "first"), (1, "third"), (2, "third"), (3, "third")]
+
+
+def test_a_row_does_not_wait_for_one_that_no_longer_follows():
+    clock = StepClock()
+    assert clock.closes_after("first")
+    clock.close()
+    clock.follows("second")
+    assert not clock.closes_after("first")
+    assert clock.overdue()
+    clock.close()
+    assert clock.closes_after("first")
+    clock.close()
+    assert not clock.overdue()

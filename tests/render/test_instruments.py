@@ -90,7 +90,13 @@ def _everything() -> Run:
             add(kind, f"underflow_{name}", 2e-3, 0.3)
             series[f"{kind}.overflow_{name}"] = np.zeros((len(slow), len(sites[kind])))
     series["replica.fingerprint"] = rng.integers(0, 2**24, (STEPS, len(sites["replica"])))
-    for name, level in (("step_time", 0.08), ("loss", 2.5), ("grad_norm", 1.1), ("memory", 900)):
+    for name, level in (
+        ("step_time", 0.08),
+        ("data_time", 0.01),
+        ("loss", 2.5),
+        ("grad_norm", 1.1),
+        ("memory", 900),
+    ):
         add("rank", name, level, 0.01)
     series["router.entropy"] = _walk(rng, (len(standard), 3), 1.9)
     series["router.max_load"] = _walk(rng, (len(standard), 3), 0.2)
@@ -146,7 +152,7 @@ def _section(page: str, kind: str) -> str:
         ("logits", ["log Z (nats)", "Entropy of the prediction (nats)"]),
         ("novel", ["Novel", "novel.wobble"]),
         ("optimizer", ["RMS of g / √v̂", "share of coordinates", "cosine"]),
-        ("rank", ["rank-0", "rank-3", "rank.step_time (s)", "rank.memory (MiB)"]),
+        ("rank", ["rank-0", "rank-3", "rank.data_time (s)", "step_time", "rank.memory (MiB)"]),
         ("replica", ["integer, equal for equal values"]),
         ("router", ["router.entropy (nats)", "router.max_load (share of choices)"]),
         ("run", ["Time of a step (s)", "backward", "recorder", "Memory (MiB)", "resident"]),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stabdiag.stats.family import Family, Rows, merge
+from stabdiag.capture.partials import PartialLog
+from stabdiag.stats.family import Family, Rows
 
 Measure = Callable[..., dict[str, Rows]]
 
@@ -16,12 +17,11 @@ def measure() -> Measure:
     """The statistics of tensors as a recorder takes them: [sites] of each, for tensors of given sites."""
 
     def statistics(family: Family, *tensors: torch.Tensor, sites=None, count: int = 1) -> dict[str, Rows]:
-        raw = torch.zeros(len(tensors), family.width)
-        for row, tensor in zip(raw, tensors, strict=True):
-            family.measure(tensor, row.unbind())
-        sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
-        owners = np.zeros(len(tensors), np.int64) if sites is None else np.array(sites, np.int64)
+        log = PartialLog(family)
+        for site, tensor in zip([0] * len(tensors) if sites is None else sites, tensors, strict=True):
+            log.add(site, tensor)
+        taken = log.harvest()
         with np.errstate(all="ignore"):  # as the recorder does, for which such numbers are the point
-            return family.finish(merge(family, owners, family.lift(raw.numpy(), sizes), count))
+            return taken.columns({device: rows.numpy() for device, rows in taken.rows.items()}, count)
 
     return statistics

@@ -230,9 +230,9 @@ def test_nothing_to_measure_is_not_a_number():
         assert (got["nonfinite"] == 0).all()
 
 
-def test_over_eight_turns_every_item_is_measured_once():
-    covered = [i for turn in range(8) for i in range(16)[items_at(turn, 16)]]
-    assert sorted(covered) == list(range(16))
+def test_over_sixteen_turns_every_item_is_measured_once():
+    covered = [i for turn in range(16) for i in range(32)[items_at(turn, 32)]]
+    assert sorted(covered) == list(range(32))
 
 
 def test_parts_of_a_batch_merge_to_the_whole():

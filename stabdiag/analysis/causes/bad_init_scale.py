@@ -6,6 +6,7 @@ from stabdiag.analysis.anatomy import activation_slope, gradient_slope
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
+from stabdiag.analysis.initial import never_initialized
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -26,6 +27,12 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
     Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010
     """
     case = Case()
+    if (empty := never_initialized(run)) is not None:
+        case.speaks_for(
+            0.97 if empty.fatal else 0.8,
+            f"{empty.sites[0].name} held {empty.what} before the first step: its memory was never written to "
+            "(`to_empty` without an initialization)",
+        )
     loss, classes = history(run, "run.loss").at(0), run.fact("loss", "classes")
     if loss is not None and isinstance(classes, int) and classes > 1:
         guess = math.log(classes)

@@ -9,7 +9,13 @@ from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
 
-@cause("corrupt-batch", title="A batch of damaged data", fixes=("skip-batch", "clean-data", "rollback"))
+@cause(
+    "corrupt-batch",
+    title="A batch of damaged data",
+    fixes=("skip-batch", "clean-data", "rollback"),
+    moves_first=("batch.*",),
+    lead=(0, 1),
+)
 def corrupt_batch(run: Run, finding: Finding) -> Weight | None:
     """One batch holds garbage: values out of any range, permuted labels, a broken file.
 

@@ -9,7 +9,13 @@ from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
 
-@cause("hardware-corruption", title="The hardware computed a wrong value", fixes=("replay-step", "rollback"))
+@cause(
+    "hardware-corruption",
+    title="The hardware computed a wrong value",
+    fixes=("replay-step", "rollback"),
+    moves_first=("weight.*", "output.*"),
+    lead=(0, 1),
+)
 def hardware_corruption(run: Run, finding: Finding) -> Weight | None:
     """A flipped bit or a faulty unit changed a value, and no error was raised.
 

@@ -13,6 +13,7 @@ from stabdiag.core.run import Run
     "learning-rate-too-high",
     title="The learning rate is too high",
     fixes=("lower-learning-rate", "rollback", "add-warmup", "clip-gradients"),
+    moves_first=("update.*", "optimizer.step", "weight.norm"),
 )
 def learning_rate_too_high(run: Run, finding: Finding) -> Weight | None:
     """The step is longer than the curvature of the loss allows: each update overshoots.

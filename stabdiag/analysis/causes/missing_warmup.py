@@ -12,6 +12,7 @@ from stabdiag.core.run import Run
     "missing-warmup",
     title="The learning rate starts, or rises, too fast",
     fixes=("add-warmup", "lower-learning-rate", "rollback"),
+    moves_first=("update.*", "optimizer.step"),
 )
 def missing_warmup(run: Run, finding: Finding) -> Weight | None:
     """The learning rate is near its peak before the curvature of the fresh weights allows it.

@@ -10,7 +10,9 @@ from stabdiag.core.run import Run
 @cause(
     "out-of-distribution-batch",
     title="A batch unlike the others",
-    fixes=("skip-batch", "clip-gradients", "clean-data"),
+    fixes=("skip-batch", "shrink-embedding-gradient", "clip-gradients", "adaptive-clipping", "clean-data"),
+    moves_first=("batch.*",),
+    lead=(0, 1),
 )
 def out_of_distribution_batch(run: Run, finding: Finding) -> Weight | None:
     """One batch is valid but rare: another language, a long tail, repeated text, an unusual scale.
@@ -31,6 +33,11 @@ def out_of_distribution_batch(run: Run, finding: Finding) -> Weight | None:
         case.speaks_against(0.8 * ramp(batch.multiple, 10, 50), "so much is damage rather than variety")
         if batch.multiple < 1.3:
             case.speaks_against(0.4, f"the range of {batch.input} was ordinary")
+    if finding.signature == "embedding-gradient-spike" and finding.facts.get("growth", 0) > 1:
+        case.speaks_for(
+            0.5,
+            f"one table took up {finding.facts['share']:.0%} of the gradient: a burst of few tokens does so",
+        )
     jump = lone_jump(run, onset)
     if jump is not None:
         case.speaks_for(

@@ -16,6 +16,7 @@ LARGEST_HALF = 65504.0
     "precision-overflow",
     title="A value left the range of float16",
     fixes=("use-bfloat16", "fp32-operation", "skip-nonfinite-steps", "lower-learning-rate"),
+    moves_first=("run.loss_scale",),
 )
 def precision_overflow(run: Run, finding: Finding) -> Weight | None:
     """Activations or scaled gradients passed 65,504, the largest float16, and became infinite.

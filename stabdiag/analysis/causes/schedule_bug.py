@@ -9,7 +9,12 @@ from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
 
-@cause("schedule-bug", title="The learning-rate schedule is wrong", fixes=("fix-schedule", "rollback"))
+@cause(
+    "schedule-bug",
+    title="The learning-rate schedule is wrong",
+    fixes=("fix-schedule", "rollback"),
+    moves_first=("run.lr",),
+)
 def schedule_bug(run: Run, finding: Finding) -> Weight | None:
     """The learning rate jumps, is zero or negative, or decays long before the run ends.
 

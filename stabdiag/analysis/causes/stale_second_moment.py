@@ -16,7 +16,16 @@ from stabdiag.core.run import Run
 @cause(
     "stale-second-moment",
     title="Adam's second moment lags behind the gradients",
-    fixes=("lower-beta2", "clip-gradients", "lower-learning-rate"),
+    fixes=(
+        "lower-beta2",
+        "clip-updates",
+        "clip-gradients",
+        "lower-learning-rate",
+        "adaptive-clipping",
+        "reset-optimizer-state",
+    ),
+    moves_first=("optimizer.rms", "optimizer.step", "update.*"),
+    lead=(0, 16),
 )
 def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
     """The running mean of squared gradients remembers a calmer past, so the division by it is too weak.
@@ -41,6 +50,32 @@ def stale_second_moment(run: Run, finding: Finding) -> Weight | None:
             f"at step {stretch[0]} the updates were {figure(stretch[1])} of the learning rate in rms, "
             "where Adam "
             "stays below 0.4",
+        )
+    behind = [
+        peak
+        for site in run.sites("optimizer")
+        if site.name in finding.sites
+        and (peak := history(run, "optimizer.rms", site.name).peak(onset - 8, onset + 8)) is not None
+    ]
+    if behind:
+        step, rms = max(behind, key=lambda peak: peak[1])
+        case.speaks_for(
+            0.75 * ramp(rms, 0.3 / (1 - beta) ** 0.5, 0.6 / (1 - beta) ** 0.5),
+            f"gradients were {figure(rms)} times the root of their second moment at step {step}, where "
+            f"{figure((1 - beta) ** -0.5)} is the most there can be",
+        )
+    long = [
+        peak
+        for site in run.sites("optimizer")
+        if site.name in finding.sites
+        and finding.signature == "adam-stale-second-moment"
+        and (peak := history(run, "optimizer.step", site.name).peak(onset - 1, onset + 8)) is not None
+    ]
+    if long:
+        step, update = max(long, key=lambda peak: peak[1])
+        case.speaks_for(
+            0.6 * ramp(update, 0.45, 0.9),
+            f"an update was {figure(update)} learning rates in rms at step {step}",
         )
     norms = history(run, "run.grad_norm")
     usual, peak = norms.usual(onset - 8), norms.peak(onset - 8, onset - 1)

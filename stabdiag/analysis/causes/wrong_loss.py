@@ -31,6 +31,11 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
             )
         elif np.isfinite(low) and low < 0 and high <= 1e-6:
             case.speaks_for(0.2, "the model's last output is never positive, as log-probabilities are")
+    if finding.signature == "loss-plateau" and finding.facts.get("constant"):
+        case.speaks_for(
+            0.85,
+            f"the loss was the same number at every step; {_width(run)}",
+        )
     loss = history(run, "run.loss").within(finding.onset_step, finding.last_step).finite().values
     if len(loss) and float(np.median(loss)) < 0 and function in NEVER_NEGATIVE:
         case.speaks_for(
@@ -39,6 +44,12 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
             "its sign is wrong, or its input is not what it wants",
         )
     return case.weight()
+
+
+def _width(run: Run) -> str:
+    """How many classes a cross-entropy chooses among, if it is one."""
+    classes = run.fact("loss", "classes")
+    return "a cross-entropy over one class is always 0" if classes == 1 else "nothing of the model is in it"
 
 
 def _last_output(run: Run) -> tuple[float, float]:

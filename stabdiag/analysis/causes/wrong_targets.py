@@ -37,7 +37,15 @@ def wrong_targets(run: Run, finding: Finding) -> Weight | None:
     else:
         case.speaks_against(0.4, "it is not known that the weights moved as they should")
     level, classes = history(run, "run.loss").at(finding.last_step), run.fact("loss", "classes")
-    if level is not None and isinstance(classes, int) and classes > 1:
+    constant = finding.facts.get("constant") if finding.signature == "context-blind-plateau" else None
+    if constant is not None:
+        gap = abs(finding.facts["gap"])
+        case.speaks_for(
+            0.7 * ramp(gap, 0.1, 0.02),
+            f"the loss is within {gap:.1%} of what the best answer costs that ignores the input "
+            f"({figure(constant)})",
+        )
+    elif level is not None and isinstance(classes, int) and classes > 1:
         guess = math.log(classes)
         case.speaks_for(
             0.4 * ramp(level / guess, 0.7, 0.95),

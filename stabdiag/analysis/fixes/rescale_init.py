@@ -6,6 +6,7 @@ from stabdiag.analysis.anatomy import activation_slope, gradient_slope
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import Change, fix
 from stabdiag.analysis.history import history
+from stabdiag.analysis.initial import Uninitialized, never_initialized
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -18,6 +19,8 @@ def rescale_init(run: Run, finding: Finding) -> Change:
     the last layer at step 0, and the first loss of a classifier is near ln(classes). Transformers use a
     standard deviation of 0.02, divided by √(2·layers) for projections back into the residual stream.
     """
+    if (empty := never_initialized(run)) is not None:
+        return _write_to_all(empty)
     slope, backward = activation_slope(run, 0, 0), gradient_slope(run, 0, 0)
     loss = history(run, "run.loss").at(0)
     classes = run.fact("loss", "classes")
@@ -42,4 +45,16 @@ def rescale_init(run: Run, finding: Finding) -> Change:
         "            torch.nn.init.zeros_(module.bias)\n"
         "\n"
         "model.apply(initialize)",
+    )
+
+
+def _write_to_all(empty: Uninitialized) -> Change:
+    modules = dict.fromkeys(site.module for site in empty.sites)
+    named = ", ".join(list(modules)[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
+    return Change(
+        f"initialize every module that has parameters of its own after to_empty: {named} held {empty.what}",
+        'model.to_empty(device="cuda")\n'
+        "for module in model.modules():\n"
+        "    if any(True for _ in module.parameters(recurse=False)):\n"
+        "        module.reset_parameters()  # an error here names the module that has none",
     )

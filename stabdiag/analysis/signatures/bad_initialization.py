@@ -10,14 +10,12 @@ import numpy as np
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
-from stabdiag.analysis.examples import outputs
+from stabdiag.analysis.examples import outputs, weights
+from stabdiag.analysis.initial import LINEAR, Uninitialized, never_initialized
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
-
-LINEAR = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Bilinear")
-"""Modules of one kind, whose outputs can be compared over the depth."""
 
 
 @signature(
@@ -43,23 +41,30 @@ def bad_initialization(
     """What it means: before the first step the model is confidently wrong, or its activations explode
     or fade with the depth. At best the first steps are spent on undoing it.
 
-    How it is detected: at step 0 only. The cross-entropy is more than `excess` nats above ln(classes),
-    which a model without an opinion has; a warning from `severe` x ln(classes) above it. Or the rms of
-    the outputs of the linear layers, the last one left out, changes steadily over 4 layers or more and
-    by more than `grows` times in all, or to less than `shrinks`.
+    How it is detected: at step 0 only. Parameters hold values that are not finite, or beyond 1,000 in a
+    linear layer and a million elsewhere, or denormal, or most matrices are zero: memory that no
+    initialization wrote to, as `to_empty` leaves it; critical where values are wild. Or the cross-entropy
+    is more than `excess` nats above ln(classes), which a model without an opinion has; a warning from
+    `severe` x ln(classes) above it. Or the rms of the outputs of the linear layers, the last one left out,
+    changes steadily over 4 layers or more and by more than `grows` times in all, or to less than `shrinks`.
 
-    Look-alikes: a loss far below ln(classes) is a pre-trained model or a head that knows the class
-    frequencies. A sum of several losses has no such reference. PyTorch's default initialisation lets
-    activations shrink to the scale of the biases, which is harmless. Inputs in 0..255 do the same as
-    large weights.
+    Look-alikes: single matrices of zeros are meant (output layers, gates). A loss far below ln(classes) is
+    a pre-trained model or a head that knows the class frequencies. A sum of several losses has no such
+    reference. PyTorch's default initialisation lets activations shrink to the scale of the biases, which
+    is harmless. Inputs in 0..255 do the same as large weights.
 
-    Fixes: scale by fan-in (He, Xavier), N(0, 0.02) in transformers with residual branches divided by
-    sqrt(2 layers); a zero or small output layer; normalise the input.
+    Fixes: after `to_empty`, initialize every module that has parameters of its own; scale by fan-in (He,
+    Xavier), N(0, 0.02) in transformers with residual branches divided by sqrt(2 layers); a zero or small
+    output layer; normalise the input.
 
     Reference: Glorot and Bengio 2010; He et al. 2015 (arXiv 1502.01852); OLMo 2 (arXiv 2501.00656).
 
-    Facts: loss_start, loss_expected, classes; rms_first, rms_last, growth, layers.
+    Facts: loss_start, loss_expected, classes; rms_first, rms_last, growth, layers; uninitialized
+    (number of parameters), absmax (of the first).
     """
+    if (empty := never_initialized(run)) is not None:
+        yield _never_written(empty)
+        return
     loss = run.table("run.loss")
     if not len(loss.steps) or loss.steps[0] != 0:
         raise NotEvaluable("step 0 was not recorded")
@@ -71,6 +76,25 @@ def bad_initialization(
             return
     if "output.rms" in run:
         yield from _over_the_depth(run, grows, shrinks)
+
+
+def _never_written(empty: Uninitialized) -> Finding:
+    names = tuple(site.name for site in empty.sites)
+    reach = f" (up to {figure(empty.absmax)})" if math.isfinite(empty.absmax) else ""
+    more = f" and {len(names) - 1} other parameters" if len(names) > 1 else ""
+    return Finding(
+        severity=Severity.critical if empty.fatal else Severity.warning,
+        confidence=0.95 if empty.fatal else 0.8,
+        sites=names[:5],
+        onset_step=0,
+        peak_step=0,
+        last_step=0,
+        message=f"Before the first step {names[0]}{more} held {empty.what}{reach}: they "
+        "were never initialized.",
+        value=empty.absmax,
+        evidence=(Evidence("initial.absmax", names[:5], log=True),),
+        facts={"uninitialized": float(len(names)), "absmax": empty.absmax},
+    )
 
 
 def _confidently_wrong(
@@ -155,6 +179,27 @@ def _head_too_large(rng: np.random.Generator) -> Run:
 def _gain_of_three(rng: np.random.Generator) -> Run:
     rms = 3.0 ** np.arange(8) * rng.uniform(0.9, 1.1, (5, 8))
     return run_of({"run.loss": np.ones(5), "output.rms": rms}, sites={"output": outputs(8)})
+
+
+def _begun_with(rms: np.ndarray, absmax: np.ndarray) -> Run:
+    count = len(rms)
+    sites = {"initial": weights("initial", count)}
+    series = {"run.loss": np.ones(20), "initial.absmax": absmax[None], "initial.rms": rms[None]}
+    return run_of({**series, "initial.nonfinite": ~np.isfinite(absmax[None])}, sites=sites)
+
+
+@bad_initialization.fires_on
+def _memory_that_nobody_wrote_to(rng: np.random.Generator) -> Run:
+    absmax = 0.1 + 0.02 * rng.random(6)
+    absmax[2:4] = [3e33, np.nan]
+    return _begun_with(0.05 + 0.01 * rng.random(6), absmax)
+
+
+@bad_initialization.quiet_on
+def _two_gates_of_zeros(rng: np.random.Generator) -> Run:
+    rms = 0.05 + 0.01 * rng.random(6)
+    rms[[1, 4]] = 0.0
+    return _begun_with(rms, 4 * rms)
 
 
 @bad_initialization.quiet_on

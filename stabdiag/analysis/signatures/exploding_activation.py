@@ -36,7 +36,6 @@ LARGEST = {"float16": 65504.0, "float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
         "hardware-corruption",
         "gradients-not-zeroed",
         "out-of-distribution-batch",
-        "hardware-corruption",
     ),
 )
 def exploding_activation(run: Run, *, growth: float = 100.0, range_share: float = 0.1) -> Iterator[Finding]:

@@ -20,7 +20,9 @@ from stabdiag.core.synthetic import run_of
     title="Gradients of earlier steps are never cleared",
     needs=("run.grad_carryover",),
     explains=(
+        "lr-divergence",
         "update-ratio-high",
+        "weight-norm-drift",
         "exploding-activation",
         "exploding-gradient",
         "nonfinite-origin",

@@ -9,12 +9,14 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.losscurve import loss_curve
+from stabdiag.analysis.history import history
+from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.robust import trailing_median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
+from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 
@@ -39,10 +41,12 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     ignores its input, or above a level that it had reached before.
 
     How it is detected: over the last third of the run the loss moves by no more than noise explains,
-    or by less than 1 % of the first loss, and either its level is within `trivial` of ln(classes), the
-    cross-entropy of the uniform guess, or above it; or it lies above the best level of the run by
-    `lost` of the progress. At least 100 steps, with the learning rate no longer rising. A loss that
-    never moved, where no trivial level is known, is info.
+    or by less than 1 % of the first loss, and either its level is within `trivial` of what a constant answer
+    costs, or above it; or it lies above the best level of the run by `lost` of the progress. A constant
+    answer costs the entropy of the labels' frequencies where those were recorded for the loss that is
+    trained on, else ln(classes). At least 100 steps, with the learning rate no longer rising. A loss that is
+    the same number at every step depends on nothing: a warning. One that never moved, where no trivial level
+    is known, is info.
 
     Look-alikes: a converged run fell well and is then flat: that is its end, not a fault. Language
     models rest for a while before they learn to use the context. Pre-trained models start far below
@@ -53,9 +57,13 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
 
     Reference: Karpathy, A recipe for training neural networks, 2019 (input-independent baseline).
 
-    Facts: loss_start, loss_best, loss_end, loss_trivial and classes where known, lr.
+    Facts: loss_start, loss_best, loss_end, loss_trivial and classes where known, lr; constant (1 where the
+    loss is the same at every step).
     """
     curve = loss_curve(run, least=100)
+    if (curve.values == curve.values[0]).all() and np.isfinite(curve.values[0]):
+        yield _same_number(curve)
+        return
     third = len(curve.values) * 2 // 3
     tail = curve.values[third:][np.isfinite(curve.values[third:])]
     rates = schedule(run).rate.within(int(curve.steps[third]), int(curve.steps[-1])).values
@@ -67,17 +75,16 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     if abs(fell) > max(3.0 * curve.noise / math.sqrt(half), 0.01 * abs(curve.start)):
         return
     end = float(np.median(tail))
-    classes = run.fact("loss", "classes")
-    uniform = math.log(classes) if isinstance(classes, int | float) and classes > 1 else math.nan
+    guess, answer = _constant_answer(run)
     facts = {"loss_start": curve.start, "loss_best": curve.best, "loss_end": end, "noise": curve.noise}
-    if end > (1.0 - trivial) * uniform:
-        facts |= {"loss_trivial": uniform, "classes": float(classes)}
-        severity, threshold = Severity.warning, (1.0 - trivial) * uniform
-        words = f"at {figure(end)}, no better than guessing one of {classes:,.0f} classes ({figure(uniform)})"
+    if end > (1.0 - trivial) * guess:
+        facts |= {"loss_trivial": guess}
+        severity, threshold = Severity.warning, (1.0 - trivial) * guess
+        words = f"at {figure(end)}, no better than {answer} ({figure(guess)})"
     elif end - curve.best > max(curve.margin, lost * curve.progress) and curve.made_progress:
         severity, threshold = Severity.warning, curve.best + lost * curve.progress
         words = f"at {figure(end)}, although it had been {figure(curve.best)}"
-    elif not curve.made_progress and math.isnan(uniform):
+    elif not curve.made_progress and math.isnan(guess):
         severity, threshold = Severity.info, curve.start
         words = f"at {figure(end)}, about where it started ({figure(curve.start)})"
     else:
@@ -102,6 +109,40 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     )
 
 
+def _constant_answer(run: Run) -> tuple[float, str]:
+    """What the best answer that ignores the input costs, NaN where that is not known, and its name."""
+    loss, own = history(run, "run.loss"), history(run, "targets.loss").finite()
+    constant = history(run, "targets.constant").finite()
+    if len(constant) and len(own):
+        trained = loss.values[np.isin(loss.steps, own.steps)]
+        # Known for the function of torch alone: only where that is the whole loss can they be compared.
+        if len(trained) == len(own) and np.nanmedian(np.abs(trained - own.values)) < 0.01 * np.median(
+            own.values
+        ):
+            return float(constant.values[-1]), "a constant answer"
+    classes = run.fact("loss", "classes")
+    if isinstance(classes, int | float) and classes > 1:
+        return math.log(classes), f"guessing one of {classes:,.0f} classes"
+    return math.nan, ""
+
+
+def _same_number(curve: LossCurve) -> Finding:
+    value, last = curve.end, int(curve.steps[-1])
+    return Finding(
+        severity=Severity.warning,
+        confidence=0.95,
+        sites=("run",),
+        onset_step=int(curve.steps[0]),
+        peak_step=last,
+        last_step=last,
+        message=f"The loss is exactly {figure(value)} at all {len(curve.values)} steps: it depends "
+        "neither on the model nor on the data.",
+        value=value,
+        evidence=(Evidence("run.loss", ("run",)),),
+        facts={"loss_start": value, "loss_best": value, "loss_end": value, "constant": 1.0},
+    )
+
+
 TEN = Event("loss", 0.0, data={"function": "cross-entropy", "classes": 10})
 
 
@@ -115,6 +156,18 @@ def _never_regained(rng: np.random.Generator) -> Run:
     loss = 1.0 + 2.0 * np.exp(-np.arange(400) / 30) + 0.03 * rng.standard_normal(400)
     loss[180:] += 1.0
     return run_of({"run.loss": loss})
+
+
+@loss_plateau.fires_on
+def _no_better_than_the_frequencies(rng: np.random.Generator) -> Run:
+    loss = 1.75 + 0.02 * rng.standard_normal(300)
+    series = {"run.loss": loss, "targets.loss": loss, "targets.constant": np.full(300, 1.76)}
+    return run_of(series, sites={"targets": [Site("targets", "cross-entropy")]}, events=[TEN])
+
+
+@loss_plateau.fires_on
+def _depends_on_nothing(rng: np.random.Generator) -> Run:
+    return run_of({"run.loss": np.zeros(200)})
 
 
 @loss_plateau.quiet_on

@@ -45,6 +45,7 @@ class Place:
         "recurrent-instability",
         "hardware-corruption",
         "corrupt-batch",
+        "bad-init-scale",
     ),
 )
 def nonfinite_origin(run: Run, *, recovered: float = 3.0) -> Iterator[Finding]:

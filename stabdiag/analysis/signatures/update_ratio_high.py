@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
+from stabdiag.analysis.episodes import episodes
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import harmed, loss_curve
@@ -36,6 +38,9 @@ HEALTHY = 0.01
         "loss-spike",
         "loss-plateau",
         "vanishing-gradient",
+        "edge-of-stability",
+        "oscillating-plateau",
+        "weight-norm-drift",
     ),
     causes=(
         "learning-rate-too-high",
@@ -51,19 +56,19 @@ def update_ratio_high(
 ) -> Iterator[Finding]:
     """What it means: the step is too large for the weights: what was learned is overwritten.
 
-    How it is detected: norm(change of a step) / norm(weight), the median over the weight matrices, is
-    above `high` at `records` records in a row, or above `extreme` at one. Vectors and matrices that
-    began at zero are left out. It fires at the step itself, before the loss shows it. It is critical
-    where the loss suffers. Within the first 20 steps alone, and with a loss that does not rise above
-    its start by a tenth, it is info: the optimizer finds its scale.
+    How it is detected: norm(change of a step) / norm(weight), the median over the weight matrices, is above
+    `high` at `records` records in a row, or above `extreme` at one. Vectors and matrices that began at zero
+    are left out. It fires at the step itself, before the loss shows it. It is critical where the loss
+    suffers, and had not been at its best long after. Within the first 20 steps alone, and with a loss that
+    does not rise above its start by a tenth, it is info: the optimizer finds its scale.
 
     Look-alikes: Adam's first step without warm-up is the learning rate itself, 0.15 of the weight in a
-    healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models
-    run at ten times the 1e-3 of the rule of thumb. After a blow-up the ratio looks normal again, because
-    the weights have become huge.
+    healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models run at
+    ten times the 1e-3 of the rule of thumb. After a blow-up the ratio looks normal again, because the
+    weights have become huge.
 
-    Fixes: lower the learning rate by the factor by which the ratio is too high, and warm it up; where
-    the loss has suffered, go back first.
+    Fixes: lower the learning rate by the factor by which the ratio is too high, and warm it up; where the
+    loss has suffered, go back first.
 
     Reference: Wortsman et al. 2023 (arXiv 2309.14322).
 
@@ -79,12 +84,12 @@ def update_ratio_high(
     hits = np.flatnonzero(sustained).tolist() + np.flatnonzero(middle > extreme).tolist()
     if not hits:
         return
-    start = min(hits)
-    above = np.flatnonzero(row[start:]) + start
+    start, end = _episode(run, taken.steps, row, middle, hits)
+    above = np.flatnonzero(row[start : end + 1]) + start
     peak = int(above[np.argmax(middle[above])])
     worst = np.fmax.reduce(taken.ratio[start : start + count], axis=0)
     sites = telling(taken.names, worst)
-    bad = harmed(run)
+    bad = harmed(run) and not _bettered_after(run, int(taken.steps[above[-1]]))
     step = int(taken.steps[peak])
     settling = taken.steps[above[-1]] < 20 and not _loss_rises(run)
     facts = {"update_ratio": float(middle[peak]), "healthy_ratio": HEALTHY, "harmed": float(bad)}
@@ -104,6 +109,28 @@ def update_ratio_high(
         evidence=(Evidence("update.ratio", sites, threshold=high, band=(1e-3, 0.03), log=True),),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _episode(
+    run: Run, steps: NDArray[np.int64], row: NDArray[np.bool_], middle: NDArray[np.float64], hits: list[int]
+) -> tuple[int, int]:
+    """The first hit and the last high position of the first episode; of a later one, where the first was no
+    more than the optimizer finding its scale."""
+    found = [e for e in episodes(row, middle) if any(e.first <= hit <= e.last for hit in hits)]
+    later = [e for e in found if steps[e.last] >= 20]
+    chosen = later[0] if later and not _loss_rises(run) else found[0]
+    return min(hit for hit in hits if chosen.first <= hit <= chosen.last), chosen.last
+
+
+def _bettered_after(run: Run, step: int) -> bool:
+    """Whether the run was at its best long after `step`: what harmed it then came later."""
+    if "run.loss" not in run:
+        return False
+    try:
+        curve = loss_curve(run)
+    except NotEvaluable:
+        return False
+    return curve.made_progress and int(curve.steps[curve.best_at]) > step + 2 * curve.window
 
 
 def _loss_rises(run: Run) -> bool:

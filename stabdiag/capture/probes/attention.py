@@ -37,7 +37,7 @@ class AttentionProbe(GraphProbe[AttentionCall]):
         exact            1 where the entropy is of all rows of the items taken, 0 where of a sample of rows
         nonfinite        calls with a logit that is not a finite number
 
-    Of each batch an eighth of the items, at least one, is taken for the entropy, others at the next step;
+    Of each batch a sixteenth of the items, at least one, is taken for the entropy, others at the next step;
     for the logits all items. Entropies of a layer are the means of its heads, its logit is the largest.
     Dropout does not count. Rows that see no key or one are left out. Up to 64 heads of a module have sites,
     and of calls of a module in one step the first 32 count.

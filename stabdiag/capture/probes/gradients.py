@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from stabdiag.capture.clipping import Clip
-from stabdiag.capture.partials import LogHarvest, PartialLog
+from stabdiag.capture.dead_rows import DeadRows
 from stabdiag.capture.placement import agreed, is_summand
 from stabdiag.capture.probe import Probe, probe
-from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
+from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import measurable
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
-from stabdiag.stats.extent import Extent
-from stabdiag.stats.rows import silent_rows
+from stabdiag.stats.extent import largest_magnitudes
 
-DEAD_SAMPLES = 2048
 CARRYOVER_LOOKS = 3
+Held = list[tuple[int, torch.Tensor]]
+"""Parameters by their index, and a tensor of each."""
 
 
 def norms(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -56,10 +56,8 @@ class GradientProbe(Probe):
         self._whole = False
         self._sites: list[Site] = []
         self._weights: list[Site] = []
-        self._idle: dict[int, torch.Tensor] = {}
+        self._dead = DeadRows()
         self._used: set[int] = set()
-        self._extent = PartialLog(Extent())
-        self._weight_extent = PartialLog(Extent())
         self._reset()
 
     def _reset(self) -> None:
@@ -85,12 +83,12 @@ class GradientProbe(Probe):
         else:
             self._found = [torch.zeros(())] * CARRYOVER_LOOKS
 
-    def _present(self, indices: Iterable[int]) -> list[tuple[int, torch.Tensor]]:
+    def _present(self, indices: Iterable[int]) -> Held:
         pairs = ((i, self.subject.parameters[i].grad) for i in indices)
         present = ((i, measurable(g)) for i, g in pairs if g is not None and not is_summand(g))
         return [(i, values) for i, values in present if values is not None]
 
-    def _take(self, part: str, present: list[tuple[int, torch.Tensor]]) -> None:
+    def _take(self, part: str, present: Held) -> None:
         if present:
             self._note(part, [i for i, _ in present], norms([g for _, g in present]))
 
@@ -119,21 +117,19 @@ class GradientProbe(Probe):
         self._take("norm", [(i, g) for i, g in present if i not in self._taken])
         self._taken.update(new)
         self._used.update(new)
-        if self._whole:
+        if self._whole and present:
             self._take("clipped", present)
-            for i, gradient in present:
-                self._extent.add(i, gradient)
-                if gradient.dim() and self._sites[i].module_type != "Embedding":
-                    self._dead(i, gradient)
+            self._note("absmax", [i for i, _ in present], largest_magnitudes([g for _, g in present]))
+            self._note_dead(present)
 
-    def _dead(self, i: int, gradient: torch.Tensor) -> None:
-        silent = silent_rows(gradient)
-        idle = self._idle.get(i)
-        if idle is None or idle.shape != silent.shape:
-            idle = torch.zeros(silent.shape, device=silent.device)
-        self._idle[i] = (idle + max(self.subject.samples, 1)) * silent
-        share = (self._idle[i] >= DEAD_SAMPLES).to(torch.float32).mean()
-        self._note("dead", [i], share[None])
+    def _note_dead(self, present: Held) -> None:
+        by_device: dict[torch.device, Held] = {}
+        for i, gradient in present:
+            if gradient.dim() > 1 and self._sites[i].module_type != "Embedding":
+                by_device.setdefault(gradient.device, []).append((i, gradient))
+        for matrices in by_device.values():
+            shares = self._dead.shares(matrices, max(self.subject.samples, 1))
+            self._note("dead", [i for i, _ in matrices], shares)
 
     def harvest(self) -> Harvest:
         if self._whole:
@@ -141,21 +137,17 @@ class GradientProbe(Probe):
             self._take("orphan", self._present(orphans))
             held = enumerate(self.subject.parameters)
             weights = [(i, values) for i, p in held if (values := measurable(p)) is not None]
-            for i, values in weights:
-                self._weight_extent.add(i, values)
             self._take("weight", weights)
-        gradients, extents = self._extent.harvest(), self._weight_extent.harvest()
+            if weights:
+                self._note("extent", [i for i, _ in weights], largest_magnitudes([w for _, w in weights]))
         tensors = {name: values for name, (_, values) in self._parts.items()}
-        tensors |= {f"extent:{device}": rows for device, rows in gradients.rows.items()}
-        tensors |= {f"weights:{device}": rows for device, rows in extents.rows.items()}
         if self._clip is not None:
             tensors["clip"] = self._clip
         if self._found:
             tensors["found"] = torch.stack([n.to(self._found[0].device) for n in self._found])
         where = {name: indices for name, (indices, _) in self._parts.items()}
-        finish = partial(self._finish, where, gradients, extents)
         self._reset()
-        return Harvest(tensors, finish)
+        return Harvest(tensors, partial(self._finish, where))
 
     def _spread(self, part: str, where: dict[str, list[int]], arrays: Arrays) -> NDArray[np.float32]:
         values = np.full(len(self._sites), np.nan, np.float32)
@@ -164,14 +156,7 @@ class GradientProbe(Probe):
                 values[indices] = arrays[name]
         return values
 
-    def _finish(
-        self,
-        where: dict[str, list[int]],
-        gradients: LogHarvest,
-        extents: LogHarvest,
-        arrays: Arrays,
-        _scale: float,
-    ) -> Measured:
+    def _finish(self, where: dict[str, list[int]], arrays: Arrays, _scale: float) -> Measured:
         norm = self._spread("norm", where, arrays)
         there = {name: np.zeros(1, np.float32) for name in where}
         used = self._spread("norm", where, there) == 0
@@ -184,7 +169,7 @@ class GradientProbe(Probe):
             "nonfinite": nonfinite,
             "clipped_norm": self._spread("clipped", where, arrays),
             "dead": self._spread("dead", where, arrays),
-            **gradients.columns(under("extent:", arrays), len(self._sites)),
+            "absmax": self._spread("absmax", where, arrays),
         }
         result = Measured([Row("grad", self._sites, columns)])
         held = used & np.array([site.optimized for site in self._sites], bool)
@@ -198,7 +183,7 @@ class GradientProbe(Probe):
             weight = self._spread("weight", where, arrays)
             columns = {
                 "norm": weight,
-                **extents.columns(under("weights:", arrays), len(self._sites)),
+                "absmax": self._spread("extent", where, arrays),
                 "nonfinite": (~np.isfinite(weight)).astype(np.float32),
             }
             result.rows.append(Row("weight", self._weights, columns))

@@ -40,8 +40,8 @@ class LogitsProbe(Probe):
 
     Of up to 256 evenly spaced rows, with the classes as the module gives them: in the last dimension,
     or in the second where the loss takes images. The module is found once a backward pass of a recorded
-    step has come by: its loss leads to a log-softmax, and that to an output. Losses without one have no
-    logits.
+    step has come by: its loss leads to a log-softmax, or to a log-sum-exp if there is none, and that to an
+    output. Losses without either have no logits.
     """
 
     id = "logits"
@@ -133,18 +133,24 @@ def _kind(node: Any) -> str:
 
 
 def _softmaxes(front: list[Any]) -> list[tuple[Any, int]]:
-    """(node below, dimension) of each log-softmax near the root of a graph; no saved tensor is touched."""
-    found, visited = [], 0
+    """(node below, dimension) of each log-softmax near the root of a graph; no saved tensor is touched.
+
+    Of each log-sum-exp where there is none: beside one it belongs to a penalty on other scores.
+    """
+    found: dict[str, list[tuple[Any, int]]] = {"LogSoftmax": [], "Logsumexp": []}
+    visited = 0
     while front and visited < NODES:
         node = front.pop(0)
         visited += 1
         if node is None:
             continue
-        if _kind(node) == "LogSoftmax":
-            found.append((node.next_functions[0][0], int(node._saved_dim)))
+        kind = _kind(node)
+        if kind in found:
+            dim = node._saved_dim if kind == "LogSoftmax" else node._saved_dim[-1]
+            found[kind].append((node.next_functions[0][0], int(dim)))
         else:
             front.extend(child for child, _ in node.next_functions)
-    return found
+    return found["LogSoftmax"] or found["Logsumexp"]
 
 
 def _source(node: Any, made: Mapping[int, tuple[str, weakref.ref[torch.Tensor]]]) -> Any:

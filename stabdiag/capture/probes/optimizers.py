@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tensors import dense, local
+from stabdiag.capture.tensors import dense, local, numbers
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
 from stabdiag.stats.adam import STATISTICS, adam_statistics
@@ -24,6 +25,11 @@ ADAM = (torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam)
 KNOWN = (*ADAM, torch.optim.SGD)
 UNKNOWN = "its state is not one that is known"
 STEP, COSINE, MOMENTUM = (STATISTICS.index(name) for name in ("step", "cosine", "momentum"))
+
+
+def steps_as_torch(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its step is torch's own: a subclass may do anything with the state."""
+    return str(type(optimizer).step.__module__).startswith("torch.optim")
 
 
 class _Part(NamedTuple):
@@ -66,7 +72,7 @@ class OptimizerProbe(Probe):
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
         if optimizer is None or not indices:
             return
-        if not isinstance(optimizer, KNOWN):
+        if not (isinstance(optimizer, KNOWN) and steps_as_torch(optimizer)):
             self._tell_unknown(type(optimizer).__name__)
             return
         by_device: dict[torch.device, list[_Part]] = {}
@@ -75,7 +81,7 @@ class OptimizerProbe(Probe):
         measure = _adam if isinstance(optimizer, ADAM) else _sgd
         for parts in by_device.values():
             rows = measure(parts)
-            rows[:, MOMENTUM] *= torch.tensor([part.weight for part in parts]).to(rows.device)
+            rows[:, MOMENTUM] *= numbers([part.weight for part in parts], rows.device)
             if isinstance(optimizer, torch.optim.NAdam | torch.optim.RAdam):
                 rows[:, STEP] = float("nan")  # they weigh the moments in their own ways
             self._taken.append(([part.place for part in parts], rows))
@@ -127,23 +133,20 @@ def _samples(*tensors: torch.Tensor | None) -> list[torch.Tensor] | None:
 
 def _rows(parts: Sequence[_Part], number: int, rest: float = 0.0) -> torch.Tensor:
     """The tensors of that number as float32 [parts, coordinates]; `rest` fills the shorter ones up."""
-    samples = [part.tensors[number] for part in parts]
-    width = max(sample.numel() for sample in samples)
-    rows = torch.full((len(samples), width), rest, device=samples[0].device)
-    for row, sample in zip(rows.unbind(), samples, strict=True):
-        row[: sample.numel()].view(sample.shape).copy_(sample)
-    return rows
+    samples = [part.tensors[number].reshape(-1).to(torch.float32) for part in parts]
+    return pad_sequence(samples, batch_first=True, padding_value=rest)
 
 
 def _adam(parts: Sequence[_Part]) -> torch.Tensor:
     device = parts[0].tensors[0].device
-    settings = torch.stack(
-        [
-            torch.stack([torch.as_tensor(value).to(device, torch.float32) for value in column])
-            for column in zip(*(part.settings for part in parts), strict=True)
-        ],
-        dim=1,
-    )
+    sizes, steps, beta1, beta2, eps = zip(*(part.settings for part in parts), strict=True)
+    counts = [step for step in steps if isinstance(step, torch.Tensor) and step.device.type != "cpu"]
+    if counts:  # read on the device, without waiting for it
+        count = torch.stack([torch.as_tensor(step).to(device, torch.float32) for step in steps])
+    else:
+        count = numbers([float(step) for step in steps], device)
+    known = (numbers(column, device) for column in (beta1, beta2, eps))
+    settings = torch.stack([numbers(sizes, device), count, *known], dim=1)
     return adam_statistics(_rows(parts, 0), _rows(parts, 1), _rows(parts, 2, float("inf")), settings)
 
 

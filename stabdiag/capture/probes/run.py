@@ -22,6 +22,7 @@ from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
 
 MOST_GROUPS = 17
+MEMORY_EVERY = 8
 PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
@@ -54,7 +55,8 @@ class RunProbe(Probe):
     samples        rows of the batch
     tokens         of the batch, where it is a table of integers
     step_time      seconds since the end of the step before
-    memory         MiB allocated on the accelerator, else of the process; from the fast tier on
+    memory         MiB allocated on the accelerator, else of the process; from the fast tier on, and at every
+                   eighth step
     reserved       MiB that the accelerator's allocator holds
     resident       MiB of the process
     nonfinite      non-finite losses
@@ -88,6 +90,7 @@ class RunProbe(Probe):
         self._stepping = False
         self._evaluations = 0
         self._tokens = 0
+        self._rows = 0
         self._clip: tuple[float, torch.Tensor] | None = None
         self._tier = Tier.NONE
         self._sites: tuple[Site, ...] = ()
@@ -162,7 +165,8 @@ class RunProbe(Probe):
             "tokens": float(self._tokens),
             "step_time": now - self._began,
         }
-        if self._tier >= Tier.FAST:
+        self._rows += 1
+        if self._tier >= Tier.FAST or self._rows % MEMORY_EVERY == 0:
             host |= memory_mib()
         slices, rates, groups = dict(self._of_optimizer), dict(self._rates), dict(self._groups)
         self._losses, self._of_optimizer, self._assigned, self._began = later, {}, 0, now

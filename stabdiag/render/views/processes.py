@@ -8,9 +8,10 @@ VIEWS.add(
     View(
         "rank",
         "Ranks",
-        "One line a process: a straggler takes longer, a loss of its own has a shard of its own.",
-        {"step_time": "s", "loss": "loss", "grad_norm": "norm", "memory": "MiB"},
-        first=("step_time", "loss", "grad_norm", "memory"),
+        "One line a process. Where they wait for each other, steps are equally long for all: a straggler"
+        " takes longer for its data or its forward pass, the others for their backward pass.",
+        {"*_time": "s", "loss": "loss", "grad_norm": "norm", "memory": "MiB"},
+        first=("data_time", "forward_time", "backward_time", "memory"),
     )
 )
 VIEWS.add(

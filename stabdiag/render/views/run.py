@@ -53,6 +53,8 @@ VIEWS.add(
             "skipped": "1 where withheld",
             "tier": "0 none to 4 rare",
             "grad_carryover": "share left from the step before",
+            "grad_cosine": "cosine with the gradient of the step before",
+            "optimizer_age": "steps that the optimizer's state has seen",
         },
         _panels,
     )

@@ -3,6 +3,7 @@ recorded, and says whether both ended at the same bits."""
 
 import gc
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ import stabdiag
 
 STEPS = 8
 FAULT_STEP = 5
+PAUSE = 0.5
 
 
 class Net(nn.Module):
@@ -63,6 +65,8 @@ def train(way: str, folder: Path | None) -> list[torch.Tensor]:
         x = batch(step, way)
         if way == "lost" and step == FAULT_STEP and distributed.get_rank() == last:
             x = x * float("nan")
+        if way == "slow" and step == FAULT_STEP and distributed.get_rank() == last:
+            time.sleep(PAUSE)
         called(x).square().mean().backward()
         if way != "parallel":  # torch does not clip what is cut and what is not together
             nn.utils.clip_grad_norm_(model.parameters(), 0.05)

@@ -1,0 +1,112 @@
+"""What the loss did after something had happened: whether a step that looks wrong had a consequence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.robust import Doubles, spread
+from stabdiag.core.run import Run
+
+BEFORE = 32
+"""Steps that say what the loss was."""
+
+LASTING = 3
+"""Steps for which it has to be up: one batch alone may be hard."""
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """`z`: by how many robust deviations the loss lay above what it was, for three steps in a row;
+    `share`: that height as a share of the progress made before, infinite where there was none; `regained`:
+    whether the level at the end of the run is no higher than before."""
+
+    z: float
+    share: float
+    regained: bool
+
+    @property
+    def bad(self) -> bool:
+        """A rise that noise does not make, of a twentieth of the progress or more."""
+        return self.z > 4.0 and self.share > 0.05
+
+    @property
+    def lost(self) -> bool:
+        """A bad one that was not made good."""
+        return self.bad and not self.regained
+
+
+def aftermath(run: Run, step: int, reach: int = 20) -> Aftermath | None:
+    """Of the `reach` steps from `step` on, against those before; None where the loss is not known well
+    enough, or is that of opposed players."""
+    curve = known_curve(run)
+    return after(curve, step, reach) if curve is not None else None
+
+
+def known_curve(run: Run) -> LossCurve | None:
+    """The loss; None where it was not recorded, at too few steps, or is that of opposed players."""
+    if "run.loss" not in run:
+        return None
+    try:
+        curve = loss_curve(run, least=16)
+    except NotEvaluable:
+        return None
+    return None if curve.several else curve
+
+
+def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:
+    at = int(np.searchsorted(curve.steps, step))
+    before = curve.values[max(at - BEFORE, 0) : at]
+    before = before[np.isfinite(before)]
+    later = np.nan_to_num(curve.values[at : at + reach], nan=np.inf)
+    if len(before) < 8 or len(later) < LASTING:
+        return None
+    usual = float(np.median(before))
+    sigma = max(spread(before), 0.003 * abs(usual), 1e-30)
+    # The least of three in a row is a height that lasts.
+    lasting = np.min([later[i : len(later) - LASTING + 1 + i] for i in range(LASTING)], axis=0)
+    height = float(np.max(lasting)) - usual
+    progress = max(curve.start - usual, 0.0)
+    share = height / progress if progress > 0 else float("inf")
+    end = curve.values[-BEFORE // 2 :]
+    regained = bool(np.isfinite(end).all() and np.median(end) <= usual + sigma)
+    return Aftermath(height / sigma, share, regained)
+
+
+def followed(curve: LossCurve, step: int, reach: int, lead: int = 30) -> Aftermath | None:
+    """`after`, where the loss had not risen in the `lead` steps before: None where it moved first."""
+    led = after(curve, step - lead, lead)
+    return None if led is not None and led.bad else after(curve, step, reach)
+
+
+def still_falling(curve: LossCurve, step: int, since: int = 0) -> float:
+    """By what share of the progress the loss fell over the last half of the steps from `since` to `step`; 0
+    where that is within its noise, or below 1 %."""
+    first, at = np.searchsorted(curve.steps, [since, step])
+    fell, half, level = _fall(curve.values[(first + at) // 2 : at])
+    progress = curve.start - level
+    certain = fell > 3.0 * curve.noise / math.sqrt(max(half, 1)) and fell > 0.01 * progress > 0
+    return fell / progress if certain else 0.0
+
+
+def stopped_falling(curve: LossCurve, step: int, since: int = 0) -> float:
+    """The same, where over as many steps from `step` on the loss fell by less than half of that."""
+    first, at = np.searchsorted(curve.steps, [since, step])
+    half = at - (first + at) // 2
+    before, after_it = _fall(curve.values[at - half : at])[0], _fall(curve.values[at : at + half])[0]
+    return still_falling(curve, step, since) if after_it < 0.5 * before else 0.0
+
+
+def _fall(values: Doubles) -> tuple[float, int, float]:
+    """From the median of the first half of `values` to that of the second, how many make a half, and the
+    latter median; no fall below ten values."""
+    known = values[np.isfinite(values)]
+    half = len(known) // 2
+    if half < 5:
+        return 0.0, half, float("nan")
+    level = float(np.median(known[half:]))
+    return float(np.median(known[:half])) - level, half, level

@@ -1,0 +1,247 @@
+"""One batch, or one sample of it, that does not fit what the model has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stabdiag.analysis.batches import other_uses
+from stabdiag.analysis.case import figure
+from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.history import History, history
+from stabdiag.analysis.losscurve import loss_curve
+from stabdiag.analysis.robust import spread
+from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.run import Run
+from stabdiag.core.site import Site
+from stabdiag.core.synthetic import run_of
+
+LEAST = 24
+"""Values that say what is usual."""
+
+LISTED = 3
+"""Bad batches that are told one by one; of more, one finding tells all."""
+
+
+@dataclass(frozen=True)
+class _Outlier:
+    """A step of whose `series` the value lay `z` robust deviations above the usual, and its neighbours'
+    did not."""
+
+    step: int
+    series: str
+    z: float
+
+
+@signature(
+    "bad-batch",
+    title="One batch does not fit the others",
+    needs=("run.loss",),
+    explains=(
+        "loss-spike",
+        "loss-divergence",
+        "exploding-gradient",
+        "exploding-activation",
+        "update-ratio-high",
+    ),
+    causes=("corrupt-batch", "out-of-distribution-batch", "label-noise", "benign-transient"),
+)
+def bad_batch(
+    run: Run, *, z: float = 7.0, loud: float = 12.0, sample: float = 15.0, tail: float = 3.0
+) -> Iterator[Finding]:
+    """What it means: the data of one step are damaged or from elsewhere: labels that belong to other
+    inputs, an unreadable file, degenerate text. One such step is a nuisance, with a large gradient it
+    destroys what was learned.
+
+    How it is detected: for a single recorded step, the next one being usual again, the surprise (negative
+    log-likelihood less the entropy of the prediction) lies more than `z` robust deviations above its last
+    64 usual values, or the loss more than `loud`; single losses above 6 in more than `tail` steps of 1,000
+    are the run's own tails. A warning where the batch is that loud. Or one sample's loss lies `sample`
+    deviations above what the worst of a batch usually has, and as far from its own batch: info. Surprise
+    is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
+
+    Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
+    repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; in healthy runs
+    the largest lone surprise was 4.9, sample 7.7 and loss 9.1 deviations: 0 alarms in 32,300 steps of 74
+    healthy runs.
+
+    Look-alikes: a step of the optimizer that was too long raises the loss of several batches. A rare but
+    valid batch is harder, with its prediction unsure too. In the first steps all is surprise.
+
+    Fixes: look at the batch, and at the sample; skip steps whose loss or gradient is far outside of the
+    run's own history; clip.
+
+    Reference: Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), section 5.1; OLMo 2 (arXiv 2501.00656).
+
+    Facts: z, loss, loss_before, gradient (norm, over the usual), fingerprint, sample (index of the worst),
+    seen_at (step of the same batch before, -1 if none), loss_then, batches (found in all).
+    """
+    curve = loss_curve(run, least=48)
+    quiet = max(24, len(curve.values) // 50)
+    start = int(curve.steps[min(quiet, len(curve.steps) - 1)])
+    by_loss = _lone(History(curve.steps, curve.values), 6.0, 0.0, relative=0.003)
+    heavy = len(by_loss) > max(2.0, tail * len(curve.values) / 1000)
+    by_loss = [] if heavy else [(step, value) for step, value in by_loss if value > loud]
+    by_surprise = _lone(history(run, "targets.surprise"), z, 0.03)
+    found: dict[int, _Outlier] = {}
+    for step, value in by_loss:
+        found[step] = _Outlier(step, "run.loss", value)
+    for step, value in by_surprise:
+        if step not in found:
+            found[step] = _Outlier(step, "targets.surprise", value)
+    for step, value in _samples(run, sample):
+        if step not in found:
+            found[step] = _Outlier(step, "targets.outlying", value)
+    kept = [found[step] for step in sorted(found) if step >= start]
+    whole = [o for o in kept if o.series != "targets.outlying"]
+    single = [o for o in kept if o.series == "targets.outlying"]
+    for part in (whole, single):
+        groups = [[o] for o in part] if len(part) <= LISTED else [part]
+        for group in groups:
+            yield _finding(run, curve.steps, group, loud, len(part))
+
+
+def _lone(series: History, z: float, floor: float, relative: float = 0.0) -> list[tuple[int, float]]:
+    """(step, deviations) of finite values that alone lie more than `z` above the usual 64 before them, the
+    next being back to less than a quarter of it. A deviation is `floor` at least, and `relative` of the
+    usual."""
+    known = series.finite()
+    values = known.values
+    if len(values) < LEAST + 2:
+        return []
+    # What stands out from both neighbours by more than most do: only there is the usual looked up.
+    edges = values[1:-1] - np.maximum(values[:-2], values[2:])
+    parts = np.array_split(np.abs(np.diff(values))[1:], max(1, len(edges) // 512))
+    usual = np.concatenate([np.full(len(part), np.quantile(part, 0.75)) for part in parts])
+    found = []
+    for i in (np.flatnonzero(edges > np.maximum(0.5 * z * floor, 2.6 * usual)) + 1).tolist():
+        past = values[max(i - 64, 0) : i]
+        if len(past) < LEAST:
+            continue
+        middle = float(np.median(past))
+        scale = max(spread(past), floor, relative * abs(middle), 1e-30)
+        before, height, after = ((values[i - 1 : i + 2] - middle) / scale).tolist()
+        if height > z and max(before, after) < 0.25 * height:
+            found.append((int(known.steps[i]), height))
+    return found
+
+
+def _samples(run: Run, z: float) -> list[tuple[int, float]]:
+    """Steps whose worst sample stands out of its batch and of the worst ones before."""
+    outlying, worst = history(run, "targets.outlying"), history(run, "targets.max")
+    within = dict(_lone(outlying, z, 0.5))
+    before = dict(_lone(worst, z, 1e-6))
+    return [(step, min(value, before[step])) for step, value in within.items() if step in before]
+
+
+def _finding(run: Run, steps: NDArray[np.int64], group: list[_Outlier], loud: float, count: int) -> Finding:
+    worst = max(group, key=lambda outlier: outlier.z)
+    step, loss = worst.step, history(run, "run.loss")
+    value, usual = loss.at(step), loss.usual(step)
+    inputs = run.sites("batch")
+    facts = {"z": worst.z, "batches": float(count)}
+    facts |= {"loss": value} if value is not None else {}
+    facts |= {"loss_before": usual} if usual is not None else {}
+    norm = history(run, "run.grad_norm")
+    if (jump := norm.jump(step)) is not None:
+        facts["gradient"] = jump
+    index = history(run, "targets.worst").within(step, step).finite()
+    words = {
+        "run.loss": f"raises the loss from {figure(usual or 0.0)} to {figure(value or 0.0)}",
+        "targets.surprise": "has labels that the model finds far less likely than it should",
+        "targets.outlying": "holds a sample unlike all others",
+    }[worst.series]
+    told = f"The batch of step {step} {words}, {figure(worst.z)} robust deviations."
+    if len(index):
+        facts["sample"] = float(index.values[0])
+        told += f" Its worst sample is number {index.values[0]:.0f}."
+    told += _identity(run, step, facts)
+    if len(group) > 1:
+        told += f" It is the worst of {len(group)} such batches."
+    severe = worst.z > loud and worst.series != "targets.outlying"
+    site = inputs[0].name if inputs else "run"
+    evidence = [Evidence(worst.series, (run.table(worst.series).names[0],))]
+    if inputs and "batch.fingerprint" in run:
+        evidence.insert(0, Evidence("batch.fingerprint", (site,)))
+    return Finding(
+        severity=Severity.warning if severe or len(group) > LISTED else Severity.info,
+        confidence=float(np.clip(0.5 + worst.z / 60, 0.5, 0.95)),
+        sites=(site,),
+        onset_step=group[0].step,
+        peak_step=step,
+        last_step=group[-1].step,
+        message=told,
+        value=worst.z,
+        threshold=loud,
+        evidence=tuple(evidence),
+        facts=facts,
+    )
+
+
+def _identity(run: Run, step: int, facts: dict[str, float]) -> str:
+    """The batch's fingerprint, and what it did at other times, in words and as facts."""
+    prints = next(
+        (history(run, "batch.fingerprint", s.name).within(step, step).finite() for s in run.sites("batch")),
+        None,
+    )
+    if prints is None or not len(prints):
+        return " Its fingerprint was not recorded."
+    facts["fingerprint"] = float(prints.values[0])
+    uses = other_uses(run, step)
+    facts["seen_at"] = float(uses[0]) if uses else -1.0
+    told = f" Its fingerprint is {int(prints.values[0]):06x}; "
+    if not uses:
+        return told + "no other recorded step had the same batch."
+    then = history(run, "run.loss").at(uses[0])
+    facts |= {"loss_then": then} if then is not None else {}
+    return told + f"the same batch had a loss of {figure(then or 0.0)} at step {uses[0]}."
+
+
+def _series(rng: np.random.Generator, count: int = 400) -> dict[str, np.ndarray]:
+    loss = 2.0 + 2.8 * np.exp(-np.arange(count) / 60) + 0.05 * rng.standard_normal(count)
+    return {
+        "run.loss": loss,
+        "run.grad_norm": 1.0 + 0.1 * rng.random(count),
+        "targets.surprise": 0.1 * rng.standard_normal(count) - 0.2,
+        "targets.worst": rng.integers(0, 16, count).astype(float),
+        "targets.outlying": 3.0 + rng.gamma(2.0, 0.5, count),
+        "targets.max": loss + 0.3 + 0.1 * rng.random(count),
+        "batch.fingerprint": rng.integers(0, 2**24, count).astype(float),
+    }
+
+
+def _run(series: dict[str, np.ndarray]) -> Run:
+    named = {"targets": [Site("targets", "cross-entropy")], "batch": [Site("batch", "input", order=0)]}
+    return run_of(series, sites=named)
+
+
+@bad_batch.fires_on
+def _labels_permuted(rng: np.random.Generator) -> Run:
+    series = _series(rng)
+    series["run.loss"][250] += 3.0
+    series["targets.surprise"][250] += 3.0
+    series["run.grad_norm"][250] *= 8
+    return _run(series)
+
+
+@bad_batch.fires_on
+def _tokens_of_noise_and_little_recorded(rng: np.random.Generator) -> Run:
+    loss = _series(rng)["run.loss"]
+    loss[200] += 4.0
+    return run_of({"run.loss": loss})
+
+
+@bad_batch.quiet_on
+def _an_optimizer_that_overshot(rng: np.random.Generator) -> Run:
+    series = _series(rng)
+    series["run.loss"][250:260] += np.linspace(3.0, 1.5, 10)
+    series["targets.surprise"][250:260] += np.linspace(3.0, 1.5, 10)
+    return _run(series)
+
+
+@bad_batch.quiet_on
+def _heavy_tails(rng: np.random.Generator) -> Run:
+    return run_of({"run.loss": _series(rng)["run.loss"] + 0.05 * rng.pareto(1.5, 400)})

@@ -1,0 +1,214 @@
+"""A value that training cannot have made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from stabdiag.analysis.case import figure
+from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.examples import weights
+from stabdiag.analysis.robust import Flags, median
+from stabdiag.core.finding import Evidence, Finding, Severity
+from stabdiag.core.run import Run, Table
+from stabdiag.core.synthetic import run_of
+
+LARGEST = float(np.finfo(np.float32).max)
+USUAL = 32
+"""Records that say what is usual of a gradient."""
+
+
+class _Odd(NamedTuple):
+    site: str
+    before: int
+    step: int
+    series: str
+    multiple: float
+    words: str
+
+
+@signature(
+    "silent-data-corruption",
+    title="A value changed that training did not change",
+    needs=("run.loss",),
+    explains=(
+        "nonfinite-origin",
+        "exploding-activation",
+        "exploding-gradient",
+        "loss-spike",
+        "loss-divergence",
+        "update-ratio-high",
+        "bad-batch",
+    ),
+    causes=("hardware-corruption",),
+)
+def silent_data_corruption(
+    run: Run, *, beyond: float = 10.0, alone: float = 300.0, others: float = 3.0
+) -> Iterator[Finding]:
+    """What it means: memory, an arithmetic unit or a link gave a wrong value and no error. Rarely it is a
+    script that writes into weights.
+
+    How it is detected: the largest element of one weight grew between two records by more than `beyond` times
+    what all updates in between can have added: no element changes by more than the norm of the update.
+    All but this tensor obey. Or the gradient norm of one tensor is `alone` times its usual while no other
+    is above `others` times, its own module's other parameters included: a true gradient spike reaches all
+    of a module, and what lies before it.
+
+    Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bit 27
+    (not found, and harmless); in healthy runs the largest change of a weight was 2.3 times its bound, the
+    largest lone gradient 18 times its usual: 0 alarms in 32,300 steps of 74 healthy runs.
+
+    Look-alikes: weights that are loaded, reset or clipped by the script change together. Embeddings of rare
+    tokens have lone gradients, and are left out.
+
+    Fixes: replay the step from the same state and batch: a hardware fault does not come again. Go back to
+    before it; take the machine out if it repeats.
+
+    Reference: Ma et al. 2025 (arXiv 2502.12340); Meta, The Llama 3 herd of models (arXiv 2407.21783), 3.3.4.
+
+    Facts: multiple (of what training can do), before (last step at which all was well).
+    """
+    if "weight.absmax" not in run and "grad.norm" not in run:
+        raise NotEvaluable("neither weight.absmax nor grad.norm was recorded")
+    odd = [o for o in (_weight(run, beyond), _gradient(run, alone, others)) if o is not None]
+    if not odd:
+        return
+    first = min(odd, key=lambda o: o.step)
+    yield Finding(
+        severity=Severity.critical if first.series == "weight.absmax" else Severity.warning,
+        confidence=0.8,
+        sites=(first.site,),
+        onset_step=first.before + 1,
+        peak_step=first.step,
+        last_step=first.step,
+        message=first.words,
+        value=first.multiple,
+        threshold=beyond if first.series == "weight.absmax" else alone,
+        evidence=(Evidence(first.series, (first.site,), log=True),),
+        facts={"multiple": first.multiple, "before": float(first.before)},
+    )
+
+
+def _weight(run: Run, beyond: float) -> _Odd | None:
+    """The first lone growth of a weight's largest element that its updates do not explain."""
+    if "weight.absmax" not in run or "update.norm" not in run:
+        return None
+    table, change = run.table("weight.absmax"), run.table("update.norm")
+    known, names = {name: i for i, name in enumerate(change.names)}, table.names
+    if len(table.steps) < 2 or len(table.sites) < 3 or not len(change.steps):
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        doubled = (table.values[1:] > 2 * table.values[:-1]) & (table.values[:-1] > 0)
+    for row in (np.flatnonzero(doubled.any(axis=1)) + 1).tolist():
+        at = [i for i in np.flatnonzero(doubled[row - 1]).tolist() if names[i] in known]
+        multiples = [_multiple(table, change, row, i, known[names[i]]) for i in at]
+        odd = [(i, multiple) for i, multiple in zip(at, multiples, strict=True) if multiple > 1]
+        if len(odd) == 1 and odd[0][1] > beyond:
+            which, most = odd[0]
+            site, (old, new) = names[which], table.values[row - 1 : row + 1, which].tolist()
+            before, step = int(table.steps[row - 1]), int(table.steps[row])
+            return _Odd(
+                site, before, step, "weight.absmax", most,
+                f"The largest element of {site} went from {figure(old)} to {figure(new)} between steps "
+                f"{before} and {step}, {figure(most)} times what the updates in between can have added; no "
+                "other parameter did.",
+            )  # fmt: skip
+    return None
+
+
+def _multiple(table: Table, change: Table, row: int, column: int, of_change: int) -> float:
+    """By how much the growth of a weight's largest element before `row` exceeds all that the updates since
+    the
+    record before it can have added."""
+    old, new = (float(value) for value in table.values[row - 1 : row + 1, column])
+    last = int(np.searchsorted(change.steps, table.steps[row], side="right"))
+    norms = change.values[:last, of_change].astype(np.float64)
+    # The largest update recorded so far bounds those that were not; the first ones are the largest.
+    largest = float(np.max(norms[np.isfinite(norms)], initial=0.0))
+    if last and np.isposinf(norms[-1]) and old > 100 * float(table.values[0, column]):
+        return 0.0  # in a run that diverges the norm of an update overflows
+    between = int(table.steps[row] - table.steps[row - 1])
+    return (new - old) / (largest * between) if largest > 0 and np.isfinite(new) else 0.0
+
+
+def _gradient(run: Run, alone: float, others: float) -> _Odd | None:
+    """The first step at which one gradient alone was far above its usual."""
+    if "grad.norm" not in run:
+        return None
+    table = run.table("grad.norm")
+    kept = [i for i, site in enumerate(table.sites) if "Embedding" not in site.module_type]
+    if len(table.steps) <= USUAL or len(kept) < 3:
+        return None
+    lost = _lost(run, table)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # Against the record before: cheap, and enough to find the few rows that are worth a median.
+        near = (table.values[1:] > 0.1 * alone * table.values[:-1]) & (table.values[:-1] > 0)
+    rows = np.flatnonzero(near.any(axis=1) | lost[1:].any(axis=1)) + 1
+    for row in rows[rows >= USUAL].tolist():
+        past = table.values[row - USUAL : row, kept].astype(np.float64)
+        past[~np.isfinite(past)] = np.nan
+        now = np.where(lost[row], LARGEST, table.values[row].astype(np.float64))[kept]
+        usual = median(past, axis=0)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            multiple = np.nan_to_num(now / usual, nan=0.0, posinf=0.0)
+        which = int(np.argmax(multiple))
+        rest = float(np.delete(multiple, which).max())
+        most = float(np.nanmax(past[:, which], initial=0.0))
+        if multiple[which] > alone and now[which] > 0.1 * alone * most and rest <= others:
+            step, site = int(table.steps[row]), table.names[kept[which]]
+            return _Odd(
+                site, int(table.steps[row - 1]), step, "grad.norm", float(multiple[which]),
+                f"The gradient of {site} alone was {figure(float(multiple[which]))} times its usual at step "
+                f"{step}; that of no other parameter was above {figure(rest)} times.",
+            )  # fmt: skip
+    return None
+
+
+def _lost(run: Run, table: Table) -> Flags:
+    """[steps, sites]: where a gradient is not finite while another one of the same module is. What reaches
+    one of them reaches the other."""
+    if "grad.nonfinite" not in run or run.table("grad.nonfinite").names != table.names:
+        return np.zeros(table.values.shape, dtype=bool)
+    lost: Flags = run.table("grad.nonfinite").values > 0
+    modules = [site.module for site in table.sites]
+    rows = lost.any(axis=1)
+    for row in np.flatnonzero(rows).tolist():
+        well = {modules[i] for i in np.flatnonzero(np.isfinite(table.values[row]) & ~lost[row])}
+        lost[row] &= np.array([module in well for module in modules])
+    return lost
+
+
+def _run(rng: np.random.Generator, growth: float = 1.0, pull: float = 1.0, all_of_them: bool = False) -> Run:
+    absmax = 0.3 + 0.001 * np.arange(60)[:, None] + 0.001 * rng.random((60, 5))
+    norm = 1.0 + 0.1 * rng.random((60, 5))
+    column = slice(None) if all_of_them else 2
+    absmax[40:, column] *= growth
+    norm[40, column] *= pull
+    series = {
+        "run.loss": np.ones(60), "weight.absmax": absmax, "grad.norm": norm,
+        "update.norm": np.full((60, 5), 0.01),
+    }  # fmt: skip
+    return run_of(series, sites={kind: weights(kind, 5) for kind in ("weight", "grad", "update")})
+
+
+@silent_data_corruption.fires_on
+def _a_bit_of_a_weight(rng: np.random.Generator) -> Run:
+    return _run(rng, growth=1e4)
+
+
+@silent_data_corruption.fires_on
+def _a_bit_of_a_gradient(rng: np.random.Generator) -> Run:
+    return _run(rng, pull=1e6)
+
+
+@silent_data_corruption.quiet_on
+def _a_checkpoint_is_loaded(rng: np.random.Generator) -> Run:
+    return _run(rng, growth=10, all_of_them=True)
+
+
+@silent_data_corruption.quiet_on
+def _a_bad_batch(rng: np.random.Generator) -> Run:
+    return _run(rng, pull=1e4, all_of_them=True)
