@@ -37,12 +37,12 @@ def command(case: Case) -> tuple[str, ...]:
     return sys.executable, "-m", "stabdiag.zoo.plant", "--case", json.dumps(case.to_json())
 
 
-def main(arguments: Sequence[str]) -> None:
-    known = "\n  ".join(fault.id for fault in FAULTS)
+def parse(arguments: Sequence[str]) -> tuple[Case, int | None]:
+    """The case that a command line asks for, and its number of steps where it names one. UnknownName."""
     parser = argparse.ArgumentParser(
         prog="python -m stabdiag.zoo.plant",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"faults:\n  {known}",
+        epilog=f"faults:\n  {_known()}",
     )
     parser.add_argument("fault", nargs="?", default="")
     parser.add_argument(
@@ -51,18 +51,24 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, help="train for so many steps")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.case:
+        return Case.from_json(json.loads(options.case)), options.steps
+    return default_case(FAULTS[options.fault], options.seed), options.steps
+
+
+def _known() -> str:
+    return "\n  ".join(fault.id for fault in FAULTS)
+
+
+def main(arguments: Sequence[str]) -> None:
     try:
-        case = (
-            Case.from_json(json.loads(options.case))
-            if options.case
-            else default_case(FAULTS[options.fault], options.seed)
-        )
+        case, steps = parse(arguments)
     except UnknownName as error:
-        sys.exit(f"{error.message}; {error.hint}\n\nfaults:\n  {known}")
+        sys.exit(f"{error.message}; {error.hint}\n\nfaults:\n  {_known()}")
     torch.set_num_threads(1)
     training, planted = case.prepared()
     print(f"{case.subject} in {case.architecture}, trained by {case.optimizer}: {planted}", flush=True)
-    training.steps = options.steps or training.steps
+    training.steps = steps or training.steps
 
     def tell(step: int, loss: float) -> None:
         if (step + 1) % EVERY == 0 or step + 1 == training.steps:

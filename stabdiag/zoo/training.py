@@ -97,8 +97,11 @@ class Training:
                 self.make_optimizer([p for p in wanted if p not in self.left_out], self.lr)
             )
 
-    def run(self, tell: Callable[[int, float], None] = lambda step, loss: None) -> None:
-        for step in range(self.steps):
+    def run(
+        self, tell: Callable[[int, float], None] = lambda step, loss: None, steps: range | None = None
+    ) -> None:
+        """All steps, or `steps` where the training is as it was before the first of them."""
+        for step in range(self.steps) if steps is None else steps:
             _call(self.before, step)
             rate = self.rate(step)
             loss = 0.0
