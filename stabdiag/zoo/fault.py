@@ -1,64 +1,91 @@
-"""What a fault is: how it is planted, and what a right diagnosis says of it."""
+"""What a fault is: how it is planted in a training, and what a right diagnosis says of it."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch.optim import Optimizer
-
 from stabdiag.core.registry import Registry
-from stabdiag.reference.data import Batches
-from stabdiag.reference.model import GPT
-from stabdiag.reference.train import Options
+from stabdiag.zoo.architecture import Architecture
+from stabdiag.zoo.optimizer import NamedOptimizer
+from stabdiag.zoo.training import Training
 
-Planted = tuple[GPT, Optimizer, Batches]
-Plant = Callable[[Options, Batches], Planted]
+
+@dataclass(frozen=True)
+class Planted:
+    """Where and when: the fault acts from `step` on, at sites that match one of the globs `sites` (empty:
+    everywhere), and begins to show within `shows` steps."""
+
+    step: int = 0
+    sites: tuple[str, ...] = ()
+    shows: int = 40
+
+
+Plant = Callable[[Training, float], Planted]
 
 
 @dataclass(frozen=True)
 class Fault:
     """A fault of known truth.
 
-    `plant` gives the model, the optimizer and the batches to train with. A diagnosis is right when the
-    root of its first incident is one of `roots`, its cause one of `causes`, a site of it matches the
-    glob `site` and its onset is not before `step`. `options` take the place of the trainer's defaults.
-    """
+    `plant` puts it into a training, as strong as `dose`, somewhere and at some step that it draws from the
+    training's own random numbers. `doses` go from benign to fatal; one from `found_from` on has to be
+    found, a weaker one only where it does harm. A right diagnosis has one of `signatures` (the first is its
+    proper name) as the root of an incident of at least severity `least`, one of `causes`, and one of
+    `fixes`. `follows` are further signatures that tell the truth about it. It can be planted in
+    architectures that have all traits `needs` ("a|b": either), made with `shape`, to which the fault itself
+    adds `broken`, and trained by one of `optimizers` (empty: by any), in `world` processes. `leads` where
+    something can be seen before the loss shows it."""
 
     id: str
     plant: Plant
-    roots: tuple[str, ...]
+    signatures: tuple[str, ...]
     causes: tuple[str, ...]
-    site: str
-    step: int
-    options: Mapping[str, Any]
+    fixes: tuple[str, ...]
+    follows: tuple[str, ...] = ()
+    doses: tuple[float, ...] = (1.0,)
+    found_from: float = 0.0
+    needs: tuple[str, ...] = ()
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    broken: Mapping[str, Any] = field(default_factory=dict)
+    optimizers: tuple[str, ...] = ()
+    batch: int | None = None
+    steps: int | None = None
+    world: int = 1
+    least: str = "warning"
+    leads: bool = False
 
     @property
     def doc(self) -> str:
         return inspect.getdoc(self.plant) or ""
 
+    def fits(self, architecture: Architecture, optimizer: NamedOptimizer) -> bool:
+        return fits(self.needs, self.optimizers, architecture, optimizer)
 
-# Large enough to learn, small enough for each fault to show within half a minute on one core.
-SMALL: Mapping[str, Any] = {"layers": 3, "width": 96, "heads": 3, "batch": 8}
+
+def fits(
+    needs: Sequence[str], optimizers: Sequence[str], architecture: Architecture, optimizer: NamedOptimizer
+) -> bool:
+    """Whether a combination has what is needed; `adaptive` stands for all optimizers of Adam's family."""
+
+    def among(wanted: Sequence[str]) -> bool:
+        return not wanted or optimizer.id in wanted or ("adaptive" in wanted and optimizer.adaptive)
+
+    has = architecture.traits | {architecture.id}
+    trained = among(optimizers) and among(architecture.optimizers)
+    return trained and all(has.intersection(need.split("|")) for need in needs)
+
 
 FAULTS: Registry[Fault] = Registry("fault", "stabdiag.zoo.faults")
 
 
-def fault(
-    id: str,
-    *,
-    roots: Sequence[str],
-    causes: Sequence[str],
-    site: str = "*",
-    step: int = 0,
-    **options: Any,
-) -> Callable[[Plant], Plant]:
-    """Declares a fault; `options` are those of the trainer, over `SMALL` and its defaults."""
+def fault(id: str, **truth: Any) -> Callable[[Plant], Plant]:
+    """Declares a fault, with the fields of `Fault`."""
 
     def declare(plant: Plant) -> Plant:
-        FAULTS.add(Fault(id, plant, tuple(roots), tuple(causes), site, step, {**SMALL, **options}))
+        FAULTS.add(Fault(id, plant, **truth))
         return plant
 
     return declare

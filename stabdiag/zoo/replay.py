@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ from stabdiag.reference.train import (
     saved_step,
     train,
 )
-from stabdiag.zoo.command import PLANT, TRAINER, trainer_arguments
-from stabdiag.zoo.fault import FAULTS, Planted
+from stabdiag.zoo import plant
+from stabdiag.zoo.command import PLANT, trainer_arguments
 
 BLOCK = 10
 PAIRWISE = 8
 """So many numbers numpy adds in another order than one after the other."""
+Read = TypeVar("Read")
 Progress = Callable[[int, int], None]
 """Is told how many steps are done, of how many."""
 
@@ -66,43 +68,74 @@ def replay(run: Run, step: int, threads: int | None = None, progress: Progress =
         torch.set_num_threads(before)
 
 
+@dataclass(frozen=True)
+class Remade:
+    """A training as it was before step `first`. `offset` is the trainer's number of the run's first step,
+    `steps` how many there are by the trainer's count; `train` makes some of them and gives their losses."""
+
+    model: torch.nn.Module
+    first: int
+    offset: int
+    steps: int
+    exact: bool
+    train: Callable[[range], torch.Tensor]
+
+
 def _replay(run: Run, module: str, arguments: Sequence[str], step: int, progress: Progress) -> Replay:
-    options, (model, optimizer, batches) = _built(module, arguments)
-    offset = saved_step(options.resume) if options.resume else 0
-    last = step + offset
-    if last >= options.steps:
-        raise StabdiagError(f"the run has no step {step}", f"its last one is {options.steps - offset - 1}")
-    first = 0
-    checkpoint = _checkpoint(options, last) if module == TRAINER else options.resume
-    if checkpoint:
-        first = load(checkpoint, model, optimizer)
-    silent = replace(options, checkpoint="", evaluate_every=0, log_every=options.steps + 1)
-    losses = []
+    remade = _planted(arguments) if module == PLANT else _trainer(arguments, step)
+    last = step + remade.offset
+    if last >= remade.steps:
+        raise StabdiagError(
+            f"the run has no step {step}", f"its last one is {remade.steps - remade.offset - 1}"
+        )
+    first, losses = remade.first, []
     for begin in range(first, last, BLOCK):
         progress(begin - first, last + 1 - first)
-        end = min(begin + BLOCK, last)
-        losses.append(train(silent, model, optimizer, batches, steps=range(begin, end)))
-    with Ranges(model) as ranges:
-        losses.append(train(silent, model, optimizer, batches, steps=range(last, last + 1)))
+        losses.append(remade.train(range(begin, min(begin + BLOCK, last))))
+    with Ranges(remade.model) as ranges:
+        losses.append(remade.train(range(last, last + 1)))
     progress(last + 1 - first, last + 1 - first)
     values = torch.cat(losses).to(torch.float32).numpy()
-    exact = options.accumulate < PAIRWISE
-    agreed, differs = _compared(run, first - offset, values, 0.0 if exact else 1e-6)
-    return Replay(ranges.rows, first - offset, values, agreed, differs, exact)
+    tolerance = 0.0 if remade.exact else 1e-6
+    agreed, differs = _compared(run, first - remade.offset, values, tolerance)
+    return Replay(ranges.rows, first - remade.offset, values, agreed, differs, remade.exact)
 
 
-def _built(module: str, arguments: Sequence[str]) -> tuple[Options, Planted]:
+def _trainer(arguments: Sequence[str], step: int) -> Remade:
+    """The reference trainer, from its last checkpoint or from the start."""
+    options, batches, _ = build_data(_understood(parse, arguments))
+    model = build_model(options)
+    optimizer = build_optimizer(model, options)
+    offset = saved_step(options.resume) if options.resume else 0
+    checkpoint = _checkpoint(options, step + offset) if step + offset < options.steps else ""
+    first = load(checkpoint, model, optimizer) if checkpoint else 0
+    silent = replace(options, checkpoint="", evaluate_every=0, log_every=options.steps + 1)
+
+    def steps(some: range) -> torch.Tensor:
+        return train(silent, model, optimizer, batches, steps=some)
+
+    return Remade(model, first, offset, options.steps, options.accumulate < PAIRWISE, steps)
+
+
+def _planted(arguments: Sequence[str]) -> Remade:
+    """A training of the zoo with a fault in it, from the start."""
+    case, steps = _understood(plant.parse, arguments)
+    training, _ = case.prepared()
+
+    def some(steps: range) -> torch.Tensor:
+        done = len(training.losses)
+        training.run(steps=steps)
+        return torch.tensor(training.losses[done:])
+
+    return Remade(training.model, 0, 0, steps or training.steps, training.accumulate == 1, some)
+
+
+def _understood(read: Callable[[Sequence[str]], Read], arguments: Sequence[str]) -> Read:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            fault = FAULTS[arguments[0]] if module == PLANT else None
-            options = parse(arguments[1:], **fault.options) if fault else parse(arguments)
+            return read(arguments)
     except SystemExit:
         raise ValueError(f"its options are not understood: {' '.join(arguments)}") from None
-    options, batches, _ = build_data(options)
-    if fault:
-        return options, fault.plant(options, batches)
-    model = build_model(options)
-    return options, (model, build_optimizer(model, options), batches)
 
 
 def _checkpoint(options: Options, last: int) -> str:

@@ -14,6 +14,7 @@ import stabdiag
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.run import RunInfo
 from stabdiag.reference import train as trainer
+from stabdiag.zoo import plant
 from stabdiag.zoo.command import trainer_arguments
 from stabdiag.zoo.replay import replay
 
@@ -129,6 +130,22 @@ def test_threads_are_those_of_the_run_and_then_ours_again(arguments, monkeypatch
     finally:
         torch.set_num_threads(1)
     assert set(threads) == {1}
+
+
+def test_a_planted_fault_is_made_again_to_the_bit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    arguments = ["root-of-zero", "--steps", "8", "--seed", "3"]
+    case, _ = plant.parse(arguments)
+    training, _ = case.prepared()
+    training.steps = 8
+    with stabdiag.watch(training.model, training.optimizers, log_dir="runs", every=4) as recording:
+        training.run()
+    run = replace(recording.run, info=RunInfo(command=("-m", "stabdiag.zoo.plant", *arguments)))
+    done = replay(run, 5, threads=1)
+    assert (done.first, done.agreed, done.differs, done.exact) == (0, 6, None, True)
+    with pytest.raises(StabdiagError, match="no step 8"):
+        replay(run, 8, threads=1)
 
 
 def test_the_trainers_command_is_known_and_no_other():

@@ -1,22 +1,31 @@
 from __future__ import annotations
 
-from torch import nn
+import torch
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "bad-init",
-    roots=["bad-initialization"],
-    causes=["bad-init-scale"],
-    steps=120,
+    signatures=("bad-initialization",),
+    causes=("bad-init-scale",),
+    fixes=("rescale-init", "add-normalization", "lower-learning-rate"),
+    follows=(
+        "attention-entropy-collapse",
+        "exploding-gradient",
+        "saturated-units",
+        "update-ratio-low",
+        "loss-plateau",
+    ),
+    doses=(2.0, 10.0, 50.0),
+    found_from=50.0,
+    needs=("head",),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """All matrices start at N(0, 1), fifty times too wide: the first loss is many times ln V."""
-    model = build_model(options)
-    for weight in model.parameters():
-        if weight.dim() >= 2:
-            nn.init.normal_(weight, std=1.0)
-    return model, build_optimizer(model, options), batches
+def plant(training: Training, dose: float) -> Planted:
+    """All matrices start many times too wide."""
+    with torch.no_grad():
+        for weight in training.model.parameters():
+            if weight.dim() >= 2:
+                weight.mul_(dose)
+    return Planted(shows=5)

@@ -2,31 +2,39 @@ from __future__ import annotations
 
 import torch
 
-from stabdiag.reference.data import Batch, Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
-
-AT = 150
+from stabdiag.zoo.training import Batch, Training
 
 
 @fault(
     "corrupt-batch",
-    roots=["loss-spike"],
-    causes=["corrupt-batch", "out-of-distribution-batch"],
-    step=AT,
-    steps=220,
+    signatures=("bad-batch", "loss-spike"),
+    causes=("corrupt-batch", "out-of-distribution-batch"),
+    fixes=("skip-batch", "clean-data"),
+    follows=("exploding-gradient", "exploding-activation", "embedding-gradient-spike"),
+    doses=(0.1, 0.5, 1.0),
+    found_from=1.0,
+    needs=("tokens|pictures|vectors|signals",),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """Batch 150 is garbage: uniformly random bytes in the place of text. All others are sound."""
+def plant(training: Training, dose: float) -> Planted:
+    """A share of the sequences or pictures of one batch is garbage: random tokens, or noise ten times too
+    loud."""
+    at = spots.moment(training)
 
-    def corrupt(index: int) -> Batch:
-        inputs, targets = batches(index)
-        if index == AT:
-            generator = torch.Generator().manual_seed(index)
-            size = (len(inputs), options.context + 1)
-            garbage = torch.randint(options.vocabulary, size, generator=generator)
-            inputs, targets = garbage[:, :-1].contiguous(), garbage[:, 1:].contiguous()
-        return inputs, targets
+    def change(index: int, batch: Batch) -> Batch:
+        source = torch.Generator().manual_seed(index)
+        rows = round(dose * len(batch[0]))
+        first = batch[0].clone()
+        if first.is_floating_point():
+            first[:rows] = 10 * torch.randn(first[:rows].shape, generator=source)
+            return first, *batch[1:]
+        most = int(max(int(part.max()) for part in batch)) + 1
+        first[:rows] = torch.randint(most, first[:rows].shape, generator=source)
+        last = batch[-1].clone()
+        if last.shape == first.shape:
+            last[:rows] = torch.randint(most, last[:rows].shape, generator=source)
+        return first, *batch[1:-1], last
 
-    model = build_model(options)
-    return model, build_optimizer(model, options), corrupt
+    spots.at_batches(training, lambda index: index == at, change)
+    return Planted(at, shows=3)

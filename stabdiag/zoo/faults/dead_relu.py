@@ -1,25 +1,31 @@
 from __future__ import annotations
 
-from torch import nn
+import torch
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.model import MLP
-from stabdiag.reference.train import Options, build_model, build_optimizer
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "dead-relu",
-    roots=["dead-units"],
-    causes=["dying-relu"],
-    site="blocks.1.mlp*",
-    steps=120,
+    signatures=("dead-units",),
+    causes=("dying-relu",),
+    fixes=("reinitialize-dead-units", "change-activation", "rescale-init", "lower-learning-rate"),
+    follows=(
+        "vanishing-gradient",
+        "context-blind-plateau",
+        "loss-plateau",
+        "frozen-parameters",
+        "unreachable-parameters",
+    ),
+    doses=(0.3, 1.0, 5.0),
+    found_from=5.0,
+    needs=("mlp|vae",),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """ReLU in the MLP of block 1, with biases of -3: no unit of it is ever active, none can recover."""
-    model = build_model(options)
-    mlp = model.get_submodule("blocks.1.mlp")
-    assert isinstance(mlp, MLP)
-    mlp.activation = nn.ReLU()
-    nn.init.constant_(mlp.expand.bias, -3.0)
-    return model, build_optimizer(model, options), batches
+def plant(training: Training, dose: float) -> Planted:
+    """The biases before one ReLU start so low that no unit of it is ever active, and none can recover."""
+    layer = "encoder.3" if hasattr(training.model, "encoder") else f"{training.random.randrange(1, 4)}.0"
+    with torch.no_grad():
+        training.model.get_parameter(f"{layer}.bias").sub_(dose)
+    block = layer.rpartition(".")[0]
+    return Planted(0, (f"{block}*",), shows=100)

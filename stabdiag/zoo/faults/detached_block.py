@@ -1,25 +1,28 @@
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
+from torch import nn
+
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
-def detach(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    return (inputs[0].detach(),)
+def detach(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs[0].detach(), *inputs[1:])
 
 
 @fault(
     "detached-block",
-    roots=["unreachable-parameters"],
-    causes=["detached-graph"],
-    site="blocks.[01].*",
-    steps=120,
+    signatures=("unreachable-parameters",),
+    causes=("detached-graph",),
+    fixes=("reattach-graph",),
+    follows=("frozen-parameters", "vanishing-gradient", "context-blind-plateau", "loss-plateau"),
+    needs=("gpt|markov-gpt|mlp|conv|resnet|regression",),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """The input of block 2 is detached: blocks 0 and 1 and the positions never receive a gradient."""
-    model = build_model(options)
-    model.blocks[2].register_forward_pre_hook(detach)
-    return model, build_optimizer(model, options), batches
+def plant(training: Training, dose: float) -> Planted:
+    """The input of one block is detached: all before it never receives a gradient."""
+    blocks = training.parts.blocks
+    cut = training.random.randrange(1, len(blocks))
+    training.model.get_submodule(blocks[cut]).register_forward_pre_hook(detach)
+    return Planted(0, tuple(f"{name}.*" for name in blocks[:cut]), shows=60)

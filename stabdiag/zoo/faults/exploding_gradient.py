@@ -2,33 +2,26 @@ from __future__ import annotations
 
 from torch import nn
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
 from stabdiag.zoo.fault import Planted, fault
-
-GAIN = 10.0
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "exploding-gradient",
-    roots=["exploding-gradient"],
-    causes=["bad-init-scale", "missing-normalization", "missing-residual"],
-    steps=120,
-    layers=12,
+    signatures=("exploding-gradient", "bad-initialization"),
+    causes=("bad-init-scale", "missing-normalization", "missing-residual"),
+    fixes=("rescale-init", "add-normalization", "clip-gradients", "add-residual"),
+    follows=("saturated-units", "loss-plateau", "update-ratio-low"),
+    doses=(2.0, 5.0, 10.0),
+    found_from=10.0,
+    needs=("tanh", "vectors"),
+    shape={"layers": 12},
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """Twelve tanh layers in a row take the place of the blocks, their weights ten times the critical scale.
-
-    Activations stay within one; but each layer multiplies the gradient by more than two on its way to the
-    input (the chaotic phase of Schoenholz et al. 2017), so the first layers receive some 2,000 times what
-    the last ones do, and the global norm is in the thousands.
-    """
-    model = build_model(options)
-    width = options.width
-    model.blocks = nn.ModuleList(
-        nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(options.layers)
-    )
-    nn.init.normal_(model.tokens.weight)
-    for layer in model.blocks:
-        nn.init.normal_(layer.get_parameter("0.weight"), std=GAIN / width**0.5)
-    return model, build_optimizer(model, options), batches
+def plant(training: Training, dose: float) -> Planted:
+    """Twelve tanh layers in a row start several times wider than is critical: each enlarges the gradient on
+    its way to the input (the chaotic phase of Schoenholz et al. 2017)."""
+    for name in training.parts.blocks:
+        layer = training.model.get_submodule(name)
+        weight = layer.get_parameter("weight")
+        nn.init.normal_(weight, std=dose / weight.shape[1] ** 0.5)
+    return Planted()

@@ -1,24 +1,30 @@
 from __future__ import annotations
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
+from torch.optim import Optimizer
+
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
-def nothing(set_to_none: bool = True) -> None:
+def nothing(optimizer: Optimizer) -> None:
     pass
 
 
 @fault(
     "forgotten-zero-grad",
-    roots=["gradients-not-zeroed"],
-    causes=["gradients-not-zeroed"],
-    steps=150,
-    clip=0.0,
+    signatures=("gradients-not-zeroed",),
+    causes=("gradients-not-zeroed",),
+    fixes=("zero-gradients",),
+    follows=(
+        "loss-divergence",
+        "loss-spike",
+        "lr-divergence",
+        "adam-correlated-update",
+        "exploding-gradient",
+        "loss-plateau",
+    ),
 )
-def plant(options: Options, batches: Batches) -> Planted:
+def plant(training: Training, dose: float) -> Planted:
     """Nobody zeroes the gradients: each step follows the sum of all gradients since the beginning."""
-    model = build_model(options)
-    optimizer = build_optimizer(model, options)
-    optimizer.zero_grad = nothing  # type: ignore[method-assign]
-    return model, optimizer, batches
+    training.zero_grad = nothing
+    return Planted(shows=60)

@@ -1,22 +1,20 @@
 from __future__ import annotations
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "frozen-block",
-    roots=["frozen-parameters"],
-    causes=["parameters-not-optimized"],
-    site="blocks.1.*",
-    steps=120,
-    clip=0.0,  # the block's gradients, zeroed by nobody, would otherwise choke all others through the clip
+    signatures=("frozen-parameters",),
+    causes=("parameters-not-optimized",),
+    fixes=("optimize-parameters",),
+    follows=("gradients-not-zeroed", "clip-saturation"),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """Block 1 is unfrozen after the optimizer was made: it receives gradients, but nobody moves it."""
-    model = build_model(options)
-    model.blocks[1].requires_grad_(False)
-    optimizer = build_optimizer(model, options)
-    model.blocks[1].requires_grad_(True)
-    return model, optimizer, batches
+def plant(training: Training, dose: float) -> Planted:
+    """The parameters of one block were not given to the optimizer: they receive gradients, and nobody moves
+    them."""
+    name = spots.block(training)
+    training.left_out = set(training.model.get_submodule(name).parameters())
+    return Planted(0, (f"{name}.*", name), shows=60)

@@ -1,24 +1,36 @@
 from __future__ import annotations
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "lr-too-high",
-    roots=["loss-divergence", "update-ratio-high"],
-    causes=["learning-rate-too-high", "missing-warmup"],
-    lr=1.0,
-    final_lr=1.0,
-    warmup=0,
-    clip=0.0,
-    steps=150,
+    signatures=("lr-divergence", "loss-divergence", "update-ratio-high"),
+    causes=("learning-rate-too-high", "missing-warmup"),
+    fixes=("lower-learning-rate", "add-warmup", "rollback"),
+    follows=(
+        "attention-logit-growth",
+        "attention-entropy-collapse",
+        "residual-stream-growth",
+        "weight-norm-drift",
+        "output-logit-drift",
+        "exploding-activation",
+        "exploding-gradient",
+        "activation-outliers",
+        "dead-units",
+        "saturated-units",
+        "rank-collapse",
+        "context-blind-plateau",
+        "loss-plateau",
+        "loss-spike",
+        "adam-stale-second-moment",
+    ),
+    doses=(3.0, 10.0, 30.0, 100.0, 300.0),
+    found_from=300.0,
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """A learning rate of 1.0, some 500 times what the model bears, without warm-up or clipping.
-
-    The first updates are larger than the weights; the loss leaps and never falls below its start.
-    """
-    model = build_model(options)
-    return model, build_optimizer(model, options), batches
+def plant(training: Training, dose: float) -> Planted:
+    """The learning rate is many times what the model bears, without warm-up or clipping, and never falls."""
+    training.lr *= dose
+    training.warmup, training.final, training.clip = 0, 1.0, 0.0
+    return Planted()

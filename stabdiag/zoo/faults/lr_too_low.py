@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "lr-too-low",
-    roots=["update-ratio-low", "loss-plateau"],
-    causes=["learning-rate-too-low"],
-    lr=1e-6,
-    final_lr=1e-7,
-    steps=200,
+    signatures=("lr-starvation", "update-ratio-low", "loss-plateau"),
+    causes=("learning-rate-too-low",),
+    fixes=("raise-learning-rate", "fix-schedule"),
+    doses=(10.0, 100.0, 1000.0, 10000.0),
+    found_from=1000.0,
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """A learning rate of a millionth: gradients flow, but the weights and the loss stand still."""
-    model = build_model(options)
-    return model, build_optimizer(model, options), batches
+def plant(training: Training, dose: float) -> Planted:
+    """The learning rate is a small part of what the model needs: gradients flow, and nothing moves."""
+    training.lr /= dose
+    return Planted(shows=training.steps)

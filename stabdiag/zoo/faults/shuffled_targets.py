@@ -2,28 +2,35 @@ from __future__ import annotations
 
 import torch
 
-from stabdiag.reference.data import Batch, Batches
-from stabdiag.reference.train import Options, build_model, build_optimizer
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Batch, Training
 
 
 @fault(
     "shuffled-targets",
-    roots=["loss-plateau"],
-    causes=["wrong-targets"],
-    steps=200,
+    signatures=("context-blind-plateau", "loss-plateau"),
+    causes=("wrong-targets",),
+    fixes=("fix-targets", "clean-data"),
+    follows=("noise-dominated",),
+    needs=("classes|tokens|values",),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """The numbering of the targets is shuffled anew for each batch, as by a vocabulary built batch by batch.
+def plant(training: Training, dose: float) -> Planted:
+    """The targets of each batch are shuffled: which belongs to what cannot be learned, only how often each
+    comes."""
 
-    What a class means changes from step to step, so the loss stays at ln V: nothing can be learned.
-    """
+    def change(index: int, batch: Batch) -> Batch:
+        targets = batch[-1]
+        source = torch.Generator().manual_seed(index % 2**31)
+        values = (
+            targets.shape[2:]
+            if targets.is_floating_point() and targets.dim() > 2
+            else targets.shape[1:]
+            if targets.is_floating_point()
+            else ()
+        )
+        flat = targets.reshape(-1, *values)
+        return *batch[:-1], flat[torch.randperm(len(flat), generator=source)].view_as(targets)
 
-    def shuffled(index: int) -> Batch:
-        inputs, targets = batches(index)
-        generator = torch.Generator().manual_seed(index)
-        numbering = torch.randperm(options.vocabulary, generator=generator)
-        return inputs, numbering[targets]
-
-    model = build_model(options)
-    return model, build_optimizer(model, options), shuffled
+    spots.at_batches(training, lambda index: True, change)
+    return Planted(shows=training.steps)

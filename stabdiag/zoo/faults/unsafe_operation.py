@@ -1,45 +1,34 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from stabdiag.reference.data import Batches
-from stabdiag.reference.model import MLP
-from stabdiag.reference.train import Options, build_model, build_optimizer
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
-
-LAST = 60
-
-
-class Annealed(nn.Module):
-    """An activation whose temperature falls to exactly zero at training call `LAST`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        temperature = torch.tensor(1 - self.calls / LAST, device=x.device).clamp(min=0)
-        self.calls += self.training
-        return nn.functional.gelu(x) + 0.01 * temperature.log()
+from stabdiag.zoo.training import Training
 
 
 @fault(
     "unsafe-operation",
-    roots=["nonfinite-origin"],
-    causes=["unsafe-operation"],
-    site="blocks.1.mlp*",
-    step=LAST,
-    steps=90,
-    evaluate_every=0,
+    signatures=("nonfinite-origin",),
+    causes=("unsafe-operation",),
+    fixes=("guard-operation", "skip-nonfinite-steps", "fp32-operation"),
+    follows=("loss-divergence", "loss-plateau"),
+    needs=("gpt|markov-gpt|mlp|conv|resnet|regression|encoder",),
 )
-def plant(options: Options, batches: Batches) -> Planted:
-    """The logarithm of an annealed temperature in the MLP of block 1: log(0) at step 60.
+def plant(training: Training, dose: float) -> Planted:
+    """One block takes t log t of an annealed temperature, which is exactly zero at some step: 0 times
+    infinity."""
+    at, name = spots.moment(training), spots.block(training)
+    calls = 0
 
-    Everything is finite before; from that step on the block's output, the loss and soon all weights are not.
-    """
-    model = build_model(options)
-    mlp = model.get_submodule("blocks.1.mlp")
-    assert isinstance(mlp, MLP)
-    mlp.activation = Annealed()
-    return model, build_optimizer(model, options), batches
+    def anneal(block: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        nonlocal calls
+        temperature = torch.tensor(1 - calls / at).clamp(min=0)
+        calls += block.training
+        return output + 1e-4 * temperature * temperature.log()
+
+    training.model.get_submodule(name).register_forward_hook(anneal)
+    return Planted(at, (f"{name}*",), shows=1)

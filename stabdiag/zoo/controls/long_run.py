@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from stabdiag.zoo.control import control
+from stabdiag.zoo.training import Training
+
+
+@control("long-run", needs=("mlp|conv|regression|gan|vae",), steps=1500)
+def prepare(training: Training) -> None:
+    """Several times as long: the loss has long been flat in the end."""

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import torch
+
+from stabdiag.zoo import spots
+from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
+
+
+@fault(
+    "constant-gradient",
+    signatures=("adam-correlated-update",),
+    causes=("stale-second-moment", "learning-rate-too-high"),
+    fixes=("lower-epsilon", "lower-learning-rate", "clip-updates"),
+    follows=("update-ratio-high", "weight-norm-drift"),
+    doses=(0.1, 10.0),
+    found_from=10.0,
+    optimizers=("adaptive",),
+)
+def plant(training: Training, dose: float) -> Planted:
+    """From some step on a constant is added to the gradient of one matrix: all its updates go one way."""
+    at = spots.moment(training)
+    name, weight = spots.matrix(training, spots.block(training))
+    push, now = torch.randn_like(weight), 0
+
+    def follow(step: int) -> None:
+        nonlocal now
+        now = step
+
+    def add(gradient: torch.Tensor) -> torch.Tensor:
+        return gradient if now < at else gradient + dose * gradient.norm() / push.norm() * push
+
+    training.before.append(follow)
+    weight.register_hook(add)  # type: ignore[no-untyped-call]
+    return Planted(at, (name, spots.owner(name)), shows=60)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.training import Training
+
+
+@fault(
+    "destroyed-features",
+    signatures=("finetune-degeneration", "lr-divergence", "loss-divergence"),
+    causes=("learning-rate-too-high", "missing-warmup"),
+    fixes=("lower-learning-rate", "add-warmup", "rollback"),
+    follows=("update-ratio-high", "loss-spike", "attention-logit-growth", "dead-units"),
+    doses=(0.1, 10.0, 50.0),
+    found_from=50.0,
+    needs=("gpt|markov-gpt|conv|encoder|mlp",),
+    steps=300,
+)
+def plant(training: Training, dose: float) -> Planted:
+    """A model that was trained before is tuned on, with a rate and without the warm-up that would keep what
+    it knows."""
+    training.prepare()
+    training.run()
+    training.optimizers.clear()
+    training.losses.clear()
+    training.lr *= dose
+    training.warmup, training.clip = 0, 0.0
+    sound = training.parts.batches
+    training.parts.batches = lambda index: sound(index + 10_000)
+    return Planted(shows=20)

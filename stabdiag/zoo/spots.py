@@ -1,0 +1,114 @@
+"""Places and times at which a fault may be planted, drawn from the training's own random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stabdiag.zoo.training import Batch, Training
+
+QUERIES = {"qkv.weight": 3, "in_proj_weight": 3, "query.weight": 1, "to_q.weight": 1}
+"""Names of the matrices that make queries, and how many parts of equal size they have, queries first."""
+
+
+def moment(training: Training, low: float = 0.35, high: float = 0.6) -> int:
+    """A step between two shares of the run."""
+    return training.random.randint(int(low * training.steps), int(high * training.steps))
+
+
+def block(training: Training) -> str:
+    return training.random.choice(training.parts.blocks)
+
+
+def matrix(training: Training, within: str) -> tuple[str, nn.Parameter]:
+    """A trainable matrix (or stack of them) below the module `within`."""
+    found = [
+        (name, p)
+        for name, p in training.model.named_parameters()
+        if name.startswith(f"{within}.") and p.dim() >= 2 and p.requires_grad
+    ]
+    return training.random.choice(found)
+
+
+def queries(training: Training, within: str) -> tuple[str, Tensor]:
+    """The attention module below `within`, and the rows of its weights that make queries, as a view."""
+    for name, p in training.model.named_parameters():
+        ending = next((e for e in QUERIES if name.endswith(e)), None)
+        if ending and name.startswith(f"{within}."):
+            owner = name.removesuffix(ending).removesuffix(".")
+            return owner, p.data[: len(p) // QUERIES[ending]]
+    raise LookupError(f"{within} has no attention")
+
+
+def head(training: Training) -> tuple[str, nn.Linear]:
+    """The last linear layer."""
+    found = [(n, m) for n, m in training.model.named_modules() if isinstance(m, nn.Linear)]
+    return found[-1]
+
+
+def owner(name: str) -> str:
+    """The module of a parameter."""
+    return name.rpartition(".")[0]
+
+
+def once(training: Training, step: int, action: Callable[[], None]) -> None:
+    """Calls `action` before step `step`."""
+
+    def hook(at: int) -> None:
+        if at == step:
+            action()
+
+    training.before.append(hook)
+
+
+def always_from(training: Training, step: int, action: Callable[[], None]) -> None:
+    """Calls `action` before each step from `step` on."""
+
+    def hook(at: int) -> None:
+        if at >= step:
+            action()
+
+    training.before.append(hook)
+
+
+def at_batches(
+    training: Training, chosen: Callable[[int], bool], change: Callable[[int, Batch], Batch]
+) -> None:
+    """Changes the batches whose numbers are chosen."""
+    sound = training.parts.batches
+
+    def batches(index: int) -> Batch:
+        batch = sound(index)
+        return change(index, batch) if chosen(index) else batch
+
+    training.parts.batches = batches
+
+
+def scaled(weight: Tensor, factor: float) -> Callable[[], None]:
+    """An action that multiplies a weight in place."""
+
+    @torch.no_grad()
+    def action() -> None:
+        weight.mul_(factor)
+
+    return action
+
+
+def multiplied(training: Training, weights: set[nn.Parameter], multiplier: float) -> None:
+    """Gives these parameters a group of their own, with a multiple of the learning rate."""
+    make = training.make_optimizer
+
+    def split(parameters: Sequence[nn.Parameter], lr: float) -> Optimizer:
+        optimizer = make(parameters, lr)
+        for group in list(optimizer.param_groups):
+            chosen = [p for p in group["params"] if p in weights]
+            if chosen:
+                group["params"] = [p for p in group["params"] if p not in weights]
+                optimizer.add_param_group({**group, "params": chosen, "multiplier": multiplier})
+        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
+    training.make_optimizer = split
