@@ -37,7 +37,8 @@ def attention_uniform(
     loss suffers, or where others have come below `used` meanwhile and the loss suffers; otherwise info.
 
     Look-alikes: all attention begins uniform, at an initialisation of standard deviation 0.02, and stays so
-    for as long as the frequencies of the tokens are learned. Layers that pool are uniform by design.
+    for as long as the frequencies of the tokens are learned. Layers that pool are uniform by design. A model
+    that was trained before may have learned so; where it keeps its loss it does not suffer.
 
     Fixes: give queries and keys a scale at which the dot product has a variance near 1; a higher learning
     rate; look whether their gradient arrives.

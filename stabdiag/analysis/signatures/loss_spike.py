@@ -51,7 +51,8 @@ def loss_spike(
     usual values (spikes never enter their own baseline) and by at least 5 % of the progress made, and
     is back within `returns` steps; a single high step must reach 1.5 `z`. It is a warning where the
     loss rose by `large` of the progress, and stayed up for 3 steps or more or was above `single_z`
-    deviations once; or where it stayed up repeatedly. Single high steps more frequent than `tail` in
+    deviations once; or where it stayed up repeatedly; never where several optimizers train, whose losses
+    are a game: what one side loses the other has won. Single high steps more frequent than `tail` in
     1,000 are the tails of the run's own noise and are left out.
 
     Look-alikes: tiny batches have heavy-tailed losses; a rise that stays is loss-divergence. One bad
@@ -79,7 +80,7 @@ def loss_spike(
         if _returned(e, usual.flagged, curve.steps, returns) and (_stayed(e) or deviations[e.peak] > 1.5 * z)
     ]
     narrow = [e for e in found if not _stayed(e)]
-    if len(narrow) > max(2.0, tail * len(counted) / 1000):
+    if sum(e.count for e in narrow) > max(2.0, tail * len(counted) / 1000):
         found = [e for e in found if _stayed(e)]
 
     def grave(episode: Episode) -> bool:
@@ -91,7 +92,7 @@ def loss_spike(
     groups = [[e] for e in found] if len(found) <= LISTED else [found]
     for group in groups:
         worst = max(group, key=lambda e: heights[e.peak])
-        warn = repeated or any(grave(e) for e in group)
+        warn = not curve.several and (repeated or any(grave(e) for e in group))
         at, onset = worst.peak, int(curve.steps[group[0].first])
         before, peak = float(usual.center[at]), float(curve.values[at])
         facts = {

@@ -55,7 +55,8 @@ def silent_data_corruption(
     what all updates in between can have added: no element changes by more than the norm of the update.
     All but this tensor obey. Or the gradient norm of one tensor is `alone` times its usual while no other
     is above `others` times, its own module's other parameters included: a true gradient spike reaches all
-    of a module, and what lies before it.
+    of a module, and what lies before it. An infinite gradient in a step that the gradient scaler withheld
+    is an overflow of what it had scaled, for which it is there.
 
     Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bit 27
     (not found, and harmless); in healthy runs the largest change of a weight was 2.3 times its bound, the
@@ -173,6 +174,9 @@ def _lost(run: Run, table: Table) -> Flags:
     if "grad.nonfinite" not in run or run.table("grad.nonfinite").names != table.names:
         return np.zeros(table.values.shape, dtype=bool)
     lost: Flags = run.table("grad.nonfinite").values > 0
+    if "run.skipped" in run:
+        skipped = run.table("run.skipped")
+        lost[np.isin(table.steps, skipped.steps[skipped.first() > 0])] = False
     modules = [site.module for site in table.sites]
     rows = lost.any(axis=1)
     for row in np.flatnonzero(rows).tolist():
