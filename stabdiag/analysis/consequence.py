@@ -6,11 +6,10 @@ the loss did afterwards.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.pretrained import pretrained
 from stabdiag.core.run import Run
@@ -52,7 +51,7 @@ def improves(run: Run, since: int) -> bool:
 
 def _descends(curve: LossCurve, at: int) -> bool:
     """Whether the last third after position `at` lies below the first, and below what was before, by more
-    than 5 standard errors and 5 % of the progress. What many steps say together, a short window does not."""
+    than 4 standard errors and 5 % of the progress. What many steps say together, a short window does not."""
     before = curve.values[max(at - curve.window, 0) : at + 1]
     first, _, last = np.array_split(curve.values[at + 1 :], 3)
     if min(np.isfinite(part).sum() for part in (first, last)) < curve.window:
@@ -60,7 +59,7 @@ def _descends(curve: LossCurve, at: int) -> bool:
     end = float(np.nanmedian(last))
     error = 1.25 * curve.noise * float(np.sqrt(2 / len(last)))
     gained = min(float(np.nanmedian(first)), float(np.nanmedian(before))) - end
-    return gained > max(5 * error, 0.05 * curve.progress)
+    return gained > max(4 * error, 0.05 * curve.progress)
 
 
 def stalled(run: Run) -> bool:
@@ -76,12 +75,18 @@ def stalled(run: Run) -> bool:
 
 def stuck(run: Run, since: int) -> bool:
     """Whether the second half of the run brought nothing, with little learned in the first, within which
-    `since` lies. What a classifier learns counts from the loss of guessing, where it began above that."""
+    `since` lies. What a classifier learns counts from the loss of guessing, where it began above that. A
+    model that was trained before has learned already."""
     curve = _curve(run)
-    if curve is None or not stalled(run) or since > curve.steps[len(curve.steps) // 2]:
+    if (
+        curve is None
+        or not stalled(run)
+        or pretrained(run) is not None
+        or since > curve.steps[len(curve.steps) // 2]
+    ):
         return False
-    classes = run.fact("loss", "classes")
-    start = min(curve.start, math.log(classes)) if isinstance(classes, int) and classes > 1 else curve.start
+    guess = guessing(run)
+    start = curve.start if guess is None else min(curve.start, guess)
     return bool(start - curve.best < LITTLE * abs(start))
 
 
@@ -99,7 +104,10 @@ def _rose(curve: LossCurve, since: int) -> bool:
     if not np.isfinite(before).any():
         return False
     usual = float(np.nanmin(before))
-    return curve.end - usual > max(curve.margin, 0.25 * (curve.start - usual))
+    # At the start a level is that of few values, and of one in the first step.
+    known = min(max(at - curve.window, 0) + 1, curve.window)
+    margin = curve.margin * float(np.sqrt(curve.window / known))
+    return curve.end - usual > max(margin, 0.25 * (curve.start - usual))
 
 
 def _curve(run: Run) -> LossCurve | None:

@@ -11,7 +11,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import outputs, weights
-from stabdiag.analysis.history import history
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.initial import LINEAR, Uninitialized, never_initialized
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -72,19 +72,14 @@ def bad_initialization(
     if not len(loss.steps) or loss.steps[0] != 0:
         raise NotEvaluable("step 0 was not recorded")
     classes = run.fact("loss", "classes")
-    if isinstance(classes, int | float) and classes > 1 and loss.sites:
-        expected, found = math.log(classes), _mean_loss(run, float(loss.first()[0]))
+    if (guess := guessing(run)) is not None and loss.sites:
+        expected = math.log(classes)
+        found = float(loss.first()[0]) * expected / guess
         if found - expected > excess:
             yield _confidently_wrong(run, found, expected, float(classes), excess, severe)
             return
     if "output.rms" in run:
         yield from _over_the_depth(run, grows, shrinks)
-
-
-def _mean_loss(run: Run, whole: float) -> float:
-    """The first loss in nats a sample: a script may sum it over the batch, or scale it."""
-    measured = history(run, "targets.loss").within(0, 0).finite().values
-    return float(measured[0]) if len(measured) else whole
 
 
 def _never_written(empty: Uninitialized) -> Finding:

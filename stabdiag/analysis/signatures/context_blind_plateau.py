@@ -54,7 +54,7 @@ def context_blind_plateau(
     several, which are traded for one another, and the best that it could do alone is no reference.
 
     Calibrated on permuted targets in transformers, MLPs and regression (gap within 1 %) and collapsed
-    transformers; 0 alarms in 11,500 steps of 24 healthy runs, of which the language models pass that level
+    transformers; 0 alarms in 59,700 steps of 161 healthy runs, of which the language models pass that level
     within 40 steps. A balance loss of experts moves the whole 0.6 % apart, the divergence of a variational
     autoencoder that uses its latents 4 to 27 %.
 

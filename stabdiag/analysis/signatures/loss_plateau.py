@@ -9,6 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.robust import trailing_median
@@ -120,9 +121,8 @@ def _constant_answer(run: Run) -> tuple[float, str]:
             own.values
         ):
             return float(constant.values[-1]), "a constant answer"
-    classes = run.fact("loss", "classes")
-    if isinstance(classes, int | float) and classes > 1:
-        return math.log(classes), f"guessing one of {classes:,.0f} classes"
+    if (guess := guessing(run)) is not None:
+        return guess, f"guessing one of {run.fact('loss', 'classes'):,.0f} classes"
     return math.nan, ""
 
 
@@ -174,6 +174,13 @@ def _depends_on_nothing(rng: np.random.Generator) -> Run:
 def _converged(rng: np.random.Generator) -> Run:
     loss = 0.4 + 1.9 * np.exp(-np.arange(600) / 40) + 0.03 * rng.standard_normal(600)
     return run_of({"run.loss": loss}, events=[TEN])
+
+
+@loss_plateau.quiet_on
+def _a_sum_over_the_batch(rng: np.random.Generator) -> Run:
+    mean = 0.4 + 1.9 * np.exp(-np.arange(600) / 40) + 0.03 * rng.standard_normal(600)
+    series = {"run.loss": 64 * mean, "targets.loss": mean}
+    return run_of(series, sites={"targets": [Site("targets", "cross-entropy")]}, events=[TEN])
 
 
 @loss_plateau.quiet_on
