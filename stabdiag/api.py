@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from stabdiag.analysis.diagnose import diagnose
+from stabdiag.analysis.diagnose import diagnose, report_block
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.config import Configuration, load_configuration
 from stabdiag.core.diagnosis import Diagnosis
@@ -19,6 +19,7 @@ from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.verification import marked
 from stabdiag.store.directory import create_run_directory, resolve_run
 from stabdiag.store.findings import write_findings
+from stabdiag.store.flight import settle
 from stabdiag.store.info import write_info
 from stabdiag.store.reader import load as load_directory
 from stabdiag.store.verification import read_verification
@@ -121,7 +122,10 @@ class Watch:
         if not self._leads:
             return
         write_info(self.path, replace(self._info, ended=time.time(), exit_status=exit_status))
-        write_findings(self.path, self.diagnosis)
+        diagnosis = self.diagnosis
+        if settle(self.path, "", diagnosis.critical):
+            diagnosis = replace(diagnosis, run=report_block(self.run, diagnosis.incidents))
+        write_findings(self.path, diagnosis)
 
     def __enter__(self) -> Watch:
         return self
@@ -129,6 +133,8 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self._session is not None:
+            self._session.write_flight(f"the script ended with {kind.__name__}")
         self.close(exit_status=0 if kind is None else 1)
 
     def _repr_html_(self) -> str:
@@ -146,6 +152,7 @@ def watch(
     name: str | None = None,
     budget: str | float = "2%",
     every: int | None = None,
+    keep_batches: int = 0,
     curvature: Callable[[], torch.Tensor] | None = None,
 ) -> Watch:
     """Records the training of `model` by `optimizer` from now on.
@@ -154,7 +161,8 @@ def watch(
     of the models. `log_dir` is the folder in which the run directory is made, `name` the directory's own
     name. The processes of a `torch.distributed` world share one run directory, where each calls this
     after the world was joined. `budget` is the share of the training time that recording may take, `off`
-    for no limit; `every` in its place records every `every`-th step whole.
+    for no limit; `every` in its place records every `every`-th step whole. The batches of the last
+    `keep_batches` steps are held in memory, and written when something happens.
 
     `curvature` returns a scalar loss of the models, of which to measure the curvature. Without it that is the
     loss of the step, computed once more, where that can be done: the coverage in the run's events says where
@@ -169,7 +177,7 @@ def watch(
 
     models: Any = [model] if not isinstance(model, Sequence) else model
     optimizers: Any = [optimizer] if not isinstance(optimizer, Sequence) else optimizer
-    cadence = Cadence.parse(budget, every)
+    cadence = Cadence.parse(budget, every, keep_batches)
     path, leads = meet(lambda: create_run_directory(Path(log_dir), name or "watch", exact=name is not None))
     info = RunInfo(
         command=("stabdiag.watch",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 from stabdiag.analysis.attribution import attribute
 from stabdiag.analysis.catalogue import SIGNATURES, Signature
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.flight import replay_command, step_to_replay
 from stabdiag.analysis.incidents import fold
 from stabdiag.analysis.same_event import merged
 from stabdiag.analysis.verdict import verdict_of
 from stabdiag.core.config import Configuration
-from stabdiag.core.diagnosis import Diagnosis, Skipped
+from stabdiag.core.diagnosis import Diagnosis, Incident, Skipped
 from stabdiag.core.errors import UnknownName
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import MissingSeries, Run
@@ -40,7 +41,7 @@ def diagnose(run: Run, config: Configuration | None = None) -> Diagnosis:
                 events = merged(run, suppress(found, config))
                 findings += [attribute(run, finding, signature.causes) for finding in events]
         ranked, incidents = fold(run, findings)
-    return Diagnosis(verdict_of(run, ranked), incidents, ranked, tuple(skipped), run_block(run))
+    return Diagnosis(verdict_of(run, ranked), incidents, ranked, tuple(skipped), report_block(run, incidents))
 
 
 def check_names(config: Configuration) -> None:
@@ -92,6 +93,12 @@ def suppress(findings: list[Finding], config: Configuration) -> list[Finding]:
         if not whole and (sites or not finding.sites):
             kept.append(replace(finding, sites=sites))
     return kept
+
+
+def report_block(run: Run, incidents: Sequence[Incident]) -> dict[str, Any]:
+    """The run block, with the command that computes again where it began, if a flight record is there."""
+    step = step_to_replay(run, incidents)
+    return {**run_block(run), "replay": None if step is None else replay_command(run.path, step)}
 
 
 def run_block(run: Run) -> dict[str, Any]:

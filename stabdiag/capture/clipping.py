@@ -22,13 +22,15 @@ class Clip(NamedTuple):
     """The gradients of `parameters` are about to be scaled by min(1, max_norm / (total + 1e-6)).
 
     `total` is a 0-d tensor, still on its device, and so are `norms()`: of each gradient, where torch has
-    taken it on the way to the total, else None.
+    taken it on the way to the total, else None. `stacked` are what torch has put together to take the
+    total of: the norms of the gradients that there are, in order; None where it has not.
     """
 
     parameters: Sequence[torch.Tensor]
     max_norm: float
     total: torch.Tensor
     norms: Callable[[], Sequence[torch.Tensor | None]]
+    stacked: torch.Tensor | None = None
 
 
 class ClippingObserver:
@@ -50,7 +52,8 @@ class ClippingObserver:
         ) -> None:
             listed = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             if not torch.compiler.is_compiling():
-                limit = tell(Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed)))
+                taken = norms.stacked
+                limit = tell(Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed), taken))
                 max_norm = max_norm if limit is None else limit
                 norms.forget()
             scale.original(listed, max_norm, total_norm, foreach)
@@ -76,6 +79,7 @@ class _Norms(ModuleType):
         self._calls: deque[tuple[list[weakref.ref[torch.Tensor]], list[int], Sequence[torch.Tensor]]] = deque(
             maxlen=MOST_CALLS
         )
+        self.stacked: torch.Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -86,6 +90,13 @@ class _Norms(ModuleType):
             references = [weakref.ref(tensor) for tensor in tensors]
             self._calls.append((references, [tensor._version for tensor in tensors], norms))
         return norms
+
+    def stack(self, tensors: list[torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+        stacked = torch.stack(tensors, *args, **kwargs)
+        # Of several devices or types they would be in another order than the parameters.
+        alone = len(self._calls) == 1 and len(self._calls[0][2]) == len(tensors)
+        self.stacked = stacked if alone and not torch.compiler.is_compiling() else None
+        return stacked
 
     def of_gradients(self, parameters: Iterable[torch.Tensor]) -> list[torch.Tensor | None]:
         """Norms of those gradients that are what they were when they were taken."""
@@ -101,3 +112,4 @@ class _Norms(ModuleType):
 
     def forget(self) -> None:
         self._calls.clear()
+        self.stacked = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 
 @contextlib.contextmanager
@@ -26,3 +28,21 @@ def no_interruptions() -> Iterator[None]:
             signal.signal(number, handler)
         for caught in arrived:
             signal.raise_signal(caught)
+
+
+def before_termination(act: Callable[[], None]) -> None:
+    """Calls `act` when SIGTERM comes, where that would end the process at once; it ends by it all the same.
+    A handler that the script sets takes the place of this one."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    own = os.getpid()
+
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() == own:  # forks have the handler, and nothing to write
+            act()
+        signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, terminate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -16,10 +16,11 @@ from stabdiag.capture import facts
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.compiled_regions import compiled_leaves
 from stabdiag.capture.entrances import Entrances
+from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.plan import Follower, Leader
 from stabdiag.capture.probe import PROBES, Probe
-from stabdiag.capture.row import Harvest
+from stabdiag.capture.row import Harvest, Row
 from stabdiag.capture.rows import Rows, Sink
 from stabdiag.capture.schedule import Schedule
 from stabdiag.capture.second_look import SecondLook
@@ -53,18 +54,21 @@ class Recorder:
         before_forward: Callable[[], None],
         rank: int = 0,
         plan: Leader | Follower | None = None,
+        flight: Flight | None = None,
     ) -> None:
         self._sink = sink
         self._rank = rank
         self._pid = os.getpid()
         self.step = 0
         self.guard = Guard(self._failed)
-        self.subject = Subject(self.guard, in_backward, self._event)
+        self.flight = flight or Flight()
+        self.flight.tell = self._event
+        self.subject = Subject(self.guard, in_backward, self._event, self.flight)
         self._before_forward = before_forward
         self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
         self._unseen = UnseenSteps(self.subject)
-        self._entrances = Entrances(self._on_call)
+        self._entrances = Entrances(self._on_call, self._on_evaluation)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
         self._armed = [probe for probe in self._probes if _heard(probe, "arm")]
@@ -73,7 +77,7 @@ class Recorder:
         self._shadow.attach = [probe.on_shadow for probe in self._probes if _heard(probe, "on_shadow")]
         self._listeners = {tier: self._listening(tier) for tier in Tier}
         scalars = (name for probe in self._probes for name in probe.scalars)
-        self._rows = Rows(sink, self.guard, tuple(scalars), self._event, self._schedule.observe)
+        self._rows = Rows(sink, self.guard, tuple(scalars), self._event, self._observe)
         self._backwards = 0
         self._looked_inside = False
         self._close_after_backward = False
@@ -176,6 +180,9 @@ class Recorder:
         self._tell("on_call", prefix, module, args, kwargs)
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._second_look.note, module, args, kwargs)
+
+    def _on_evaluation(self, prefix: str, module: nn.Module) -> None:
+        self._tell("on_evaluation", prefix, module)
 
     def on_first_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """The call in which training was discovered: hooks that were set meanwhile missed its inputs."""
@@ -284,6 +291,10 @@ class Recorder:
                 harvests[probe.id] = harvest
         self._rows.add(self.step, self._tier, skipped, harvests)
 
+    def _observe(self, step: int, time: float, rows: Sequence[Row], scalars: Mapping[str, float]) -> None:
+        self.guard("flight", self.flight.take, step, time, rows, scalars)
+        self._schedule.observe(step, scalars.get("loss", 0.0), scalars.get("grad_norm", 0.0))
+
     def _arm(self) -> None:
         before, self._tier = self._tier, self._schedule.choose(self.step)
         if max(before, self._tier) >= Tier.FAST:
@@ -300,16 +311,24 @@ class Recorder:
         for probe in self._disarmed:
             self.guard(probe.id, probe.disarm)
 
+    def write_flight(self, because: str) -> None:
+        """The process ends in bad order: writes what the last steps were made of."""
+        self.guard("row", self._rows.flush)
+        self.guard("flight", self.flight.end, because, self.step)
+
     def abandon(self) -> None:
         """Takes all hooks off; nothing more is written."""
         self._disarm()
         self._entrances.watch({})
+        self.flight.close_file()
 
     def end(self) -> None:
         """The process ends in good order."""
         if self._clock.overdue():
             self.close()
         self.guard("row", self._rows.flush)
+        self.guard("flight", self.flight.answer)
+        self.guard("flight", self.flight.bring_up_to_date)
         self.abandon()
         self._event("end", steps=self.step)
 

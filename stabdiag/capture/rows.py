@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ class Rows:
     the step), `overhead` (seconds spent by the recorder) and `grad_carryover` (norm of the gradients found
     at the first backward after a step, over their norm at that step: 0 when zeroed, 1 when forgotten).
 
-    `observe(step, loss, grad_norm)` hears of each row, with 0 for what is not known.
+    `observe(step, time, rows, scalars)` hears of each step, before anything is told of it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Rows:
         guard: Guard,
         scalars: tuple[str, ...],
         event: Callable[..., None],
-        observe: Callable[[int, float, float], None],
+        observe: Callable[[int, float, Sequence[Row], Mapping[str, float]], None],
     ) -> None:
         self._sink = sink
         self._guard = guard
@@ -100,7 +100,7 @@ class Rows:
         self._complete(rows, scalars)
         for row in rows:
             self._write(step, now, row)
-        self._observe(step, scalars.get("loss", 0.0), scalars.get("grad_norm", 0.0))
+        self._observe(step, now, rows, scalars)
         self._tell_nonfinite(step, rows, scalars)
 
     def _complete(self, rows: list[Row], scalars: dict[str, float]) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from stabdiag.capture import facts
 from stabdiag.capture.actor import Actor, Call
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.discovery import Discovery, compiled_among
+from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.instances import Instances
+from stabdiag.capture.interruptions import before_termination
 from stabdiag.capture.plan import plan_of
 from stabdiag.capture.recorder import Recorder
 from stabdiag.capture.roots import owners, unwrapped
@@ -108,6 +111,7 @@ class Session:
                 before_forward=self._before_forward,
                 rank=sink.rank,
                 plan=plan_of(self._run_dir, sink.rank, world),
+                flight=Flight(self._run_dir / "flight" / f"rank-{sink.rank}", self._cadence.keep_batches),
             )
             self._recorder.subject.loss_closure = self._loss_closure
         return self._recorder
@@ -208,6 +212,10 @@ class Session:
             self._recorder.abandon()
             self._recorder = None
 
+    def write_flight(self, because: str) -> None:
+        if self._recorder is not None:
+            self._recorder.write_flight(because)
+
     def end(self) -> None:
         """Gives all seams back and writes the last row."""
         self._guard("discovery", self._look_for_skipped_step)
@@ -233,6 +241,8 @@ def start(run_dir: Path, cadence: Cadence, actor: Actor | None = None) -> Sessio
     session = Session(run_dir, cadence, actor=actor)
     os.register_at_fork(after_in_child=session.forked)
     atexit.register(_at_exit, session, run_dir)
+    if cadence.keep_batches:  # all else is in a file already
+        before_termination(partial(session.write_flight, "the process was told to end (SIGTERM)"))
     return session
 
 
@@ -241,4 +251,5 @@ def _at_exit(session: Session, run_dir: Path) -> None:
     if error is not None and session.steps:
         data = {"type": type(error).__name__, "message": str(error)[:2000]}
         EventLog(run_dir).append(Event("exception", time.time(), session.steps, 0, data))
+        session.write_flight(f"the script ended with {type(error).__name__}")
     session.end()

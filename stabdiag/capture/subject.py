@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stabdiag.capture.compiled_regions import run_inside
+from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.parameters import Inventory
 from stabdiag.capture.placement import Placements
@@ -24,13 +25,16 @@ class Subject:
     each module in the forward pass, as far as one was seen. `loss_closure` computes the loss whose curvature
     is wanted, where the script has given one. `samples` counts the rows of the batch in
     this step, or its tokens where those are known. `placements` tells how the processes of a world share
-    each parameter. `primary` are the parameters of the first optimizer.
+    each parameter. `primary` are the parameters of the first optimizer. `flight` holds the last steps.
     """
 
-    def __init__(self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None]) -> None:
+    def __init__(
+        self, guard: Guard, in_backward: Callable[[], bool], event: Callable[..., None], flight: Flight
+    ) -> None:
         self.guard = guard
         self.in_backward = in_backward
         self.event = event
+        self.flight = flight
         self.modules: dict[str, nn.Module] = {}
         self.compiled: dict[str, nn.Module] = {}
         self.entries: dict[str, tuple[nn.Module, nn.Module]] = {}

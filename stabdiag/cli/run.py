@@ -53,6 +53,13 @@ class TargetCommand(click.Command):
     help="The folder in which the run directory is made.",
 )
 @click.option("--name", metavar="NAME", help="The run directory's own name.  [default: target and time]")
+@click.option(
+    "--keep-batches",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Hold the batches of the last N steps in memory, and write them with the flight record.",
+)
 @set_option
 @click.option(
     "--stop-on",
@@ -79,6 +86,7 @@ def run(
     every: int | None,
     log_dir: Path,
     name: str | None,
+    keep_batches: int,
     settings: tuple[str, ...],
     stop_on: str | None,
     apply: tuple[str, ...],
@@ -98,7 +106,7 @@ def run(
     from stabdiag.launch.voice import Voice
 
     config = configuration(settings)
-    cadence = Cadence.parse(budget, every)
+    cadence = Cadence.parse(budget, every, keep_batches)
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     supervise(resolve_target(target), options, Voice(quiet)).pass_on()

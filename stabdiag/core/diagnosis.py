@@ -116,6 +116,12 @@ class Diagnosis:
     skipped: tuple[Skipped, ...]
     run: Mapping[str, Any]
 
+    @property
+    def critical(self) -> str:
+        """The first critical finding and its onset, empty where there is none."""
+        found = (f for f in self.findings if f.severity is Severity.critical)
+        return next((f"{f.signature} since step {f.onset_step}" for f in found), "")
+
     def to_json(self) -> dict[str, Any]:
         """The contract of `--format json` and `findings.json`."""
         return {

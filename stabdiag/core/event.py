@@ -20,6 +20,7 @@ EVENTS: Mapping[str, str] = {
     "recorder-error": "a probe failed and was switched off: probe, error, traceback",
     "exception": "the target ended with an exception: type, message",
     "finding": "an alert of the live analysis: signature, severity, sites, message",
+    "flight": "a flight record was written: because, record (its folder), first (step), batches (steps)",
     "end": "a process ended in good order: steps",
     "exit": "the target ended: exit_status, signal, message",
 }

@@ -48,9 +48,10 @@ def close_run(
 
 
 def _complete(run_dir: Path, info: RunInfo, ending: Ending, config: Configuration) -> tuple[Run, Diagnosis]:
-    from stabdiag.analysis.diagnose import diagnose
+    from stabdiag.analysis.diagnose import diagnose, report_block
     from stabdiag.store.events import EventLog
     from stabdiag.store.findings import write_findings
+    from stabdiag.store.flight import settle
     from stabdiag.store.info import write_info
     from stabdiag.store.reader import load
 
@@ -62,6 +63,10 @@ def _complete(run_dir: Path, info: RunInfo, ending: Ending, config: Configuratio
     EventLog(run_dir).append(Event("exit", ended, None, 0, data))
     run = load(run_dir)
     diagnosis = diagnose(run, config)
+    died = f"the target {ending}" if number or ending.exit_status else ""
+    if settle(run_dir, died, diagnosis.critical):
+        run = load(run_dir)
+        diagnosis = replace(diagnosis, run=report_block(run, diagnosis.incidents))
     write_findings(run_dir, diagnosis)
     return run, diagnosis
 

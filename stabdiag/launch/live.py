@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -77,15 +78,18 @@ class LiveAnalysis(threading.Thread):
 
     def _tell(self, run: Run, findings: tuple[Finding, ...]) -> None:
         from stabdiag.store.events import EventLog
+        from stabdiag.store.flight import ask_for_record
 
         for finding in findings:
             if finding.severity <= self._told.get(finding.signature, Severity.info):
                 continue
             self._told[finding.signature] = finding.severity
-            if finding.severity is Severity.critical and self.critical is None:
-                self.critical = finding
-            if finding.severity is Severity.critical and finding.signature in DIVERGENCE:
-                self.diverged = self.diverged or finding
+            if finding.severity is Severity.critical:
+                self.critical = self.critical or finding
+                if finding.signature in DIVERGENCE:
+                    self.diverged = self.diverged or finding
+                with contextlib.suppress(OSError):  # the disk is full
+                    ask_for_record(self._run_dir, f"{finding.signature} since step {finding.onset_step}")
             self._voice.say(
                 f"step {run.steps - 1}: {finding.severity}: {finding.signature} "
                 f"since step {finding.onset_step}: {finding.message}"

@@ -134,19 +134,30 @@ def load(path: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer) ->
     return int(state["step"])
 
 
+def saved_step(path: str) -> int:
+    """The step to go on with from a checkpoint. Raises OSError."""
+    return int(torch.load(path, map_location="cpu", weights_only=True)["step"])
+
+
 def train(
     options: Options,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     held_out: Batches | None = None,
+    steps: range | None = None,
 ) -> Tensor:
-    """Trains `model` in place and gives the loss of each step that was run, float32 [steps]."""
-    first = load(options.resume, model, optimizer) if options.resume else 0
-    progress = Progress(options, first)
+    """Trains `model` in place and gives the loss of each step that was run, float32 [steps].
+
+    Without `steps` it begins at the start, or where the checkpoint to resume from was written; with them,
+    the model and the optimizer are those of before the first of them.
+    """
+    if steps is None:
+        steps = range(load(options.resume, model, optimizer) if options.resume else 0, options.steps)
+    progress = Progress(options, steps.start)
     losses = []
     model.train()
-    for step in range(first, options.steps):
+    for step in steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, options)
         optimizer.zero_grad(set_to_none=True)

@@ -237,6 +237,17 @@ def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:
     return [diagnosis.findings[i] for i in incident.findings if i != incident.root]
 
 
+def kept_steps(run: Run, incident: Incident) -> str:
+    """What the flight record that holds the onset of an incident has, empty for none."""
+    for event in run.events_of("flight"):
+        first, last = event.data.get("first"), event.step
+        if isinstance(first, int) and last is not None and first <= incident.onset_step <= last:
+            batches = event.data.get("batches") or []
+            kept = f", and {count(len(batches), 'batch', 'batches')}" if batches else ""
+            return f"steps {count(first)} to {count(last)} at full rate{kept}, to be computed again"
+    return ""
+
+
 def others(diagnosis: Diagnosis) -> list[Finding]:
     """The findings that belong to no incident."""
     told = {i for incident in diagnosis.incidents for i in (incident.root, *incident.findings)}
@@ -262,8 +273,11 @@ def _text(data: Any, key: str) -> str:
 
 
 def next_commands(run: Run, diagnosis: Diagnosis) -> list[str]:
-    """What to type next: the report of this run, and what its first incident means."""
+    """What to type next: the report of this run, its worst step once more where a flight record is there,
+    and what its first incident means."""
     path = diagnosis.run.get("path") or run.path
     report = f"stabdiag report {shlex.quote(str(path))}" if path else "stabdiag report"
     roots = [diagnosis.findings[incident.root].signature for incident in diagnosis.incidents[:1]]
-    return [report, *(f"stabdiag explain {signature}" for signature in roots)]
+    replay = diagnosis.run.get("replay")
+    explain = [f"stabdiag explain {signature}" for signature in roots]
+    return [report, *([str(replay)] if replay else []), *explain]

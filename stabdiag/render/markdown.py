@@ -52,7 +52,7 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
     if ended:
         yield from ("", escaped(f"{ended[:1].upper()}{ended[1:]}; {describe.before_the_end(diagnosis)}."))
     for rank, incident in enumerate(diagnosis.incidents, 1):
-        yield from _incident(diagnosis, rank, incident)
+        yield from _incident(run, diagnosis, rank, incident)
     yield from _section("Also seen", [_short(finding) for finding in describe.others(diagnosis)])
     unseen = [f"{code(item.what)}: {escaped(item.because)}" for item in describe.unobserved(run)]
     notes = [escaped(note) for note in run.notes]
@@ -61,7 +61,7 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
     yield from _section("Next", [code(command) for command in describe.next_commands(run, diagnosis)])
 
 
-def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[str]:
+def _incident(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[str]:
     root = diagnosis.findings[incident.root]
     yield from (
         "",
@@ -70,6 +70,8 @@ def _incident(diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[s
     )
     yield from (escaped(root.message), "")
     yield from ("| | |", "|---|---|", *_facts(root, incident))
+    if describe.kept_steps(run, incident):
+        yield f"| kept | {escaped(describe.kept_steps(run, incident))} |"
     if incident.fixes:
         yield from ("", "**What to change**", "")
     for i, fix in enumerate(incident.fixes, 1):

@@ -29,7 +29,7 @@ def render_text(run: Run, diagnosis: Diagnosis, console: Console, *, verbose: bo
     _facts(lines, run, diagnosis)
     for rank, incident in enumerate(diagnosis.incidents, 1):
         lines.blank()
-        _incident(lines, diagnosis, rank, incident, verbose)
+        _incident(lines, run, diagnosis, rank, incident, verbose)
     _others(lines, diagnosis)
     _unobserved(lines, run, diagnosis, verbose)
     _, *following = describe.next_commands(run, diagnosis)
@@ -54,7 +54,9 @@ def _facts(lines: Lines, run: Run, diagnosis: Diagnosis) -> None:
     lines.item("" if drawn else "loss", describe.loss_facts(run), indent=2, column=COLUMN)
 
 
-def _incident(lines: Lines, diagnosis: Diagnosis, rank: int, incident: Incident, verbose: bool) -> None:
+def _incident(
+    lines: Lines, run: Run, diagnosis: Diagnosis, rank: int, incident: Incident, verbose: bool
+) -> None:
     root = diagnosis.findings[incident.root]
     severity = str(incident.severity)
     label = f"{rank} {severity.upper()}"
@@ -77,6 +79,7 @@ def _incident(lines: Lines, diagnosis: Diagnosis, rank: int, incident: Incident,
         _fix(lines, "fix" if i == 0 else "or", fix, verbose)
     for i, finding in enumerate(describe.symptoms(diagnosis, incident)):
         _item(lines, "led to" if i == 0 else "", _short(finding))
+    _item(lines, "kept", describe.kept_steps(run, incident))
 
 
 def _item(lines: Lines, label: str, text: str) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from stabdiag.stats.sample import strided
+
+Integers = TypeVar("Integers", torch.Tensor, NDArray[np.int64], int)
 
 SAMPLE = 4096
 BITS = 24  # the integers that a float32 holds exactly
@@ -26,17 +31,42 @@ def fingerprint(tensor: torch.Tensor) -> torch.Tensor:
     It is a function of the bits of up to a few thousand evenly spaced elements and of their places:
     equal tensors agree, different ones differ but for one chance in 2**24.
     """
+    return print_of(mixture(sample_of(tensor))).to(torch.float32)
+
+
+def sample_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements that the fingerprint is of, flat and contiguous."""
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    sample = strided(tensor, SAMPLE).contiguous()
+    return strided(tensor, SAMPLE).contiguous()
+
+
+def mixture(sample: torch.Tensor) -> torch.Tensor:
+    """All that the fingerprint needs of a sample: int64, 0-d."""
     if sample.is_floating_point():
         sample = sample.view(INTEGER_OF_WIDTH[sample.element_size()])
-    mixed = (sample.to(torch.int64) + 1) * _multipliers(sample.numel(), sample.device)
-    total = mixed.sum()
+    factors = _multipliers(sample.numel(), sample.device)
+    return torch.addcmul(factors, sample.to(torch.int64), factors).sum()
+
+
+def fingerprint_on_host(sample: NDArray[Any]) -> int:
+    """The fingerprint of a tensor whose sample is these integers, at a tenth of the price of asking torch."""
+    words = sample.astype(np.int64)
+    words += 1
+    return print_of(int(np.dot(words, _multipliers_on_host(sample.size))))
+
+
+@lru_cache(maxsize=8)
+def _multipliers_on_host(count: int) -> NDArray[np.int64]:
+    return _multipliers(count, torch.device("cpu")).numpy()
+
+
+def print_of(mixture: Integers) -> Integers:
+    """The fingerprint of a mixture, or of an array of them."""
     # All 64 bits take part: round numbers in float64 differ in the highest ones only.
-    folded: torch.Tensor = (total ^ (total >> BITS) ^ (total >> 2 * BITS)) & (2**BITS - 1)
-    return folded.to(torch.float32)
+    folded: Integers = (mixture ^ (mixture >> BITS) ^ (mixture >> 2 * BITS)) & (2**BITS - 1)
+    return folded
 
 
 def checksum(tensor: torch.Tensor) -> torch.Tensor:

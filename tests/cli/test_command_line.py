@@ -71,7 +71,7 @@ def test_a_mistyped_command_is_corrected(stabdiag):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "stabdiag: error: there is no command 'repotr'",
-        "stabdiag: hint: did you mean report?",
+        "stabdiag: hint: did you mean report or replay?",
     ]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,20 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from stabdiag.capture.inputs import named_inputs
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tensors import dense, measurable, tensors_in, type_name
+from stabdiag.capture.tensors import measurable, type_name
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
 from stabdiag.stats.fingerprint import BITS, fingerprint
 from stabdiag.stats.moments import Moments
-
-
-def _parameter_names(module: nn.Module) -> Sequence[str]:
-    code = getattr(inspect.getattr_static(type(module), "forward", None), "__code__", None)
-    return code.co_varnames[1 : code.co_argcount] if code else ()
 
 
 @probe
@@ -48,12 +43,8 @@ class BatchProbe(Probe):
     def on_call(
         self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        names = _parameter_names(module)
-        named = {names[i] if i < len(names) else f"[{i}]": value for i, value in enumerate(args)}
-        for name, value in {**named, **kwargs}.items():
-            for path, tensor in tensors_in(value, depth=2):
-                if tensor.numel() and dense(tensor):
-                    self._add(f"{prefix}{name}{path}", tensor)
+        for name, tensor in named_inputs(prefix, module, args, kwargs):
+            self._add(name, tensor)
 
     def _add(self, name: str, tensor: torch.Tensor) -> None:
         site = self._index.setdefault(name, len(self._sites))
