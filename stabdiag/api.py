@@ -16,11 +16,13 @@ from stabdiag.core.config import Configuration, load_configuration
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.verification import marked
 from stabdiag.store.directory import create_run_directory, resolve_run
 from stabdiag.store.findings import write_findings
 from stabdiag.store.flight import settle
 from stabdiag.store.info import write_info
 from stabdiag.store.reader import load as load_directory
+from stabdiag.store.verification import read_verification
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +63,7 @@ def report(run: Run, config: Configuration | None = None) -> Report:
     from stabdiag.render.page import write_page
 
     path = run.path or Path()
-    diagnosis = diagnose(run, config)
+    diagnosis = marked(diagnose(run, config), read_verification(run.path))
     write_findings(path, diagnosis)
     write_page(run, diagnosis, path / "report.html")
     return Report(path / "report.html", run, diagnosis)

@@ -12,12 +12,13 @@ import pytest
 import stabdiag
 
 PACKAGE = Path(stabdiag.__file__).parent
-BELOW_API = {"core", "stats", "store", "capture", "analysis", "render"}
+BELOW_API = {"core", "stats", "store", "capture", "intervene", "analysis", "render"}
 MAY_IMPORT = {
     "core": set(),
     "stats": {"core"},
     "store": {"core"},
     "capture": {"core", "stats", "store"},
+    "intervene": {"core", "capture"},
     "analysis": {"core"},
     "render": {"core", "analysis"},
     "api": BELOW_API,

@@ -53,6 +53,9 @@ KINDS = [
     "mixture",
     "together",
     "deep",
+    "modes",
+    "variational",
+    "transformer",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -19,8 +19,10 @@ from stabdiag.capture.saved_tensors import UNORDERED, Node, kind, saved
 from stabdiag.capture.tensors import local
 from stabdiag.stats.attention_explicit import Explicit, explicit
 from stabdiag.stats.attention_fused import Fused, fused
+from stabdiag.stats.attention_peak import largest_logits
 
 Step = Callable[[torch.Tensor], torch.Tensor]
+Edge = tuple[Node, int]
 DEPTH = 16
 LAYOUT = {"View", "UnsafeView", "ReshapeAlias", "Clone", "Alias", "ToCopy", "Squeeze", "Unsqueeze"}
 MASKS = {"Add", "Sub", "MaskedFill", "Where"}
@@ -30,11 +32,14 @@ HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "head
 
 @dataclass(frozen=True, slots=True)
 class AttentionCall:
-    """Made by the nodes of sequence numbers `first` to `last`. `folded`: its items are items times heads."""
+    """Made by the nodes of sequence numbers `first` to `last`. `query` and `key` are the edges of the graph
+    that lead to these. `folded`: its items are items times heads."""
 
     first: int
     last: int
     of: Fused | Explicit
+    query: Edge
+    key: Edge
     folded: bool = False
 
     def within(self, module: nn.Module) -> AttentionCall:
@@ -62,6 +67,11 @@ class AttentionCall:
         with torch.autocast(self.of.query.device.type, enabled=False):
             return fused(self.of, turn) if isinstance(self.of, Fused) else explicit(self.of, turn)
 
+    def largest(self) -> torch.Tensor:
+        """[heads]: the largest logit of each."""
+        with torch.autocast(self.of.query.device.type, enabled=False):
+            return largest_logits(self.of)
+
 
 def attention_call(node: Node) -> AttentionCall | None:
     """None for other nodes, and for attention of which too little is kept to be measured."""
@@ -87,7 +97,8 @@ def _fused(node: Node) -> AttentionCall | None:
         lse.reshape(*query.shape[:2], -1)[..., : query.shape[2]],
     )
     at = node._sequence_nr()
-    return AttentionCall(at, at, call)
+    query_edge, key_edge = node.next_functions[:2]
+    return AttentionCall(at, at, call, query_edge, key_edge)
 
 
 def _tensor(node: Node, *names: str) -> torch.Tensor | None:
@@ -121,7 +132,8 @@ def _explicit(node: Node) -> AttentionCall | None:
     folded = weights.dim() == 3
     weights, query, key = (x.reshape(items, heads, *x.shape[-2:]) for x in (weights, query, key))
     call = Explicit(weights, query, key, lambda scores: reduce(lambda x, step: step(x), steps, scores))
-    return AttentionCall(product._sequence_nr(), node._sequence_nr(), call, folded)
+    query_edge, key_edge = product.next_functions[-2:]
+    return AttentionCall(product._sequence_nr(), node._sequence_nr(), call, query_edge, key_edge, folded)
 
 
 def _product(node: Node | None, depth: int) -> tuple[Node, list[Step]] | None:

@@ -34,13 +34,14 @@ class Clip(NamedTuple):
 
 
 class ClippingObserver:
-    """Calls `tell(clip)` before `clip_grad_norm_` scales the gradients.
+    """Calls `tell(clip)` before `clip_grad_norm_` scales the gradients; to the norm that it
+    returns, where that is not None.
 
     It takes the place of the inner function that scales, so that `error_if_nonfinite`, raised before,
     has no frame of ours. Code that torch.compile traces is left alone.
     """
 
-    def __init__(self, tell: Callable[[Clip], None]) -> None:
+    def __init__(self, tell: Callable[[Clip], float | None]) -> None:
         norms = _Norms()
 
         def observe(
@@ -51,7 +52,9 @@ class ClippingObserver:
         ) -> None:
             listed = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             if not torch.compiler.is_compiling():
-                tell(Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed), norms.stacked))
+                clip = Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed), norms.stacked)
+                limit = tell(clip)
+                max_norm = max_norm if limit is None else limit
                 norms.forget()
             scale.original(listed, max_norm, total_norm, foreach)
 

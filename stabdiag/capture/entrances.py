@@ -14,13 +14,16 @@ from stabdiag.capture.hooks import before_forward
 from stabdiag.capture.tensors import in_transform
 
 OnCall = Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any]], None]
+OnEvaluation = Callable[[str, nn.Module], None]
 
 
 class Entrances:
-    """Calls `on_call(prefix, module, args, kwargs)` before each call with gradients enabled."""
+    """Calls `on_call(prefix, module, args, kwargs)` before each call with gradients enabled, and
+    `on_evaluation(prefix, module)` before each without."""
 
-    def __init__(self, on_call: OnCall) -> None:
+    def __init__(self, on_call: OnCall, on_evaluation: OnEvaluation) -> None:
         self._on_call = on_call
+        self._on_evaluation = on_evaluation
         self._handles: list[RemovableHandle] = []
         self._watched: dict[str, tuple[nn.Module, nn.Module]] = {}
 
@@ -45,5 +48,9 @@ class Entrances:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        if torch.is_grad_enabled() and not in_transform():
+        if in_transform():
+            return
+        if torch.is_grad_enabled():
             self._on_call(prefix, module, args, kwargs)
+        else:
+            self._on_evaluation(prefix, module)

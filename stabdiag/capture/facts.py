@@ -36,6 +36,7 @@ def process(world_size: int) -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "argv": list(sys.argv),
+        "threads": torch.get_num_threads(),
         "world_size": world_size,
         "device": name or (str(accelerator) if accelerator else f"cpu ({platform.machine()})"),
         "versions": {

@@ -45,6 +45,9 @@ class Probe:
     ) -> None:
         """The script is about to call a module with gradients enabled."""
 
+    def on_evaluation(self, prefix: str, module: nn.Module) -> None:
+        """The script is about to call a module with gradients disabled."""
+
     def on_backward_begin(self, roots: Sequence[torch.Tensor], scale: torch.Tensor | None) -> None:
         """`scale` is the gradient scaler's, 0-d, where there is one."""
 

@@ -68,7 +68,7 @@ class Recorder:
         self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
         self._unseen = UnseenSteps(self.subject)
-        self._entrances = Entrances(self._on_call)
+        self._entrances = Entrances(self._on_call, self._on_evaluation)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
         self._armed = [probe for probe in self._probes if _heard(probe, "arm")]
@@ -181,6 +181,9 @@ class Recorder:
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._second_look.note, module, args, kwargs)
 
+    def _on_evaluation(self, prefix: str, module: nn.Module) -> None:
+        self._tell("on_evaluation", prefix, module)
+
     def on_first_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """The call in which training was discovered: hooks that were set meanwhile missed its inputs."""
         for prefix, root in self.subject.roots.items():
@@ -223,10 +226,13 @@ class Recorder:
     def on_clip(self, clip: Clip) -> None:
         self._tell("on_clip", clip)
 
-    def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """From now on `step` is the one that this optimizer is about to make."""
         if not self.subject.in_backward() and self._clock.closes_before(self.subject.optimizers[optimizer]):
             self.close()
             self._backwards = 1  # the pass whose gradients this step uses
+
+    def on_step_begin(self, optimizer: torch.optim.Optimizer) -> None:
         self._tell("on_step_begin", optimizer, self.subject.held_by(optimizer))
 
     def on_step_end(self, optimizer: torch.optim.Optimizer) -> None:

@@ -25,6 +25,17 @@ def replaying() -> bool:
     return _depth > 0
 
 
+@contextmanager
+def aside() -> Iterator[None]:
+    """Backward passes inside are no part of training."""
+    global _depth
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+
+
 def refusal(module: nn.Module) -> str | None:
     """Why `module` may not be called again; None where it may.
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from stabdiag.capture import facts
+from stabdiag.capture.actor import Actor, Call
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.discovery import Discovery, compiled_among
 from stabdiag.capture.flight import Flight
@@ -36,9 +37,14 @@ class Session:
     trains writes nothing."""
 
     def __init__(
-        self, run_dir: Path, cadence: Cadence, loss_closure: Callable[[], torch.Tensor] | None = None
+        self,
+        run_dir: Path,
+        cadence: Cadence,
+        loss_closure: Callable[[], torch.Tensor] | None = None,
+        actor: Actor | None = None,
     ) -> None:
         self._run_dir = run_dir
+        self._actor = actor
         self._cadence = cadence
         self._loss_closure = loss_closure
         self._guard = Guard(self._failed)
@@ -76,6 +82,7 @@ class Session:
             if self._recorder is not None:
                 self._discovery.settle()
                 self._recorder.on_first_call(module, args)
+                self._forward_begins()
 
     def _discover(self) -> None:
         """Takes in the optimizers that are new, and the modules that own their parameters."""
@@ -101,13 +108,21 @@ class Session:
                 sink,
                 self._cadence,
                 in_backward=lambda: self._seams.backward.active,
-                before_forward=lambda: self._guard("discovery", self._look_for_skipped_step),
+                before_forward=self._before_forward,
                 rank=sink.rank,
                 plan=plan_of(self._run_dir, sink.rank, world),
                 flight=Flight(self._run_dir / "flight" / f"rank-{sink.rank}", self._cadence.keep_batches),
             )
             self._recorder.subject.loss_closure = self._loss_closure
         return self._recorder
+
+    def _before_forward(self) -> None:
+        self._guard("discovery", self._look_for_skipped_step)
+        self._forward_begins()
+
+    def _forward_begins(self) -> None:
+        if self._actor is not None and self._recorder is not None:
+            self._actor.forward_begins(self._recorder.subject, self._recorder.step, self._scaler())
 
     # Listener
 
@@ -123,7 +138,10 @@ class Session:
             return
         self._look_for_skipped_step()
         scaler = self._scaler()
-        self._recorder.on_backward_begin(roots, scaler._scale if scaler is not None else None)
+        scale = scaler._scale if scaler is not None else None
+        if self._actor is not None:
+            self._actor.backward_begins(self._recorder.subject, self._recorder.step, roots, scale)
+        self._recorder.on_backward_begin(roots, scale)
 
     def _scaler(self) -> Any:
         return next((s for s in self._scalers if s._enabled and s._scale is not None), None)
@@ -146,16 +164,30 @@ class Session:
                 counts_as_step=not self._recorder.optimized and not self._optimizers
             )
 
-    def clips(self, clip: Clip) -> None:
-        if self._recorder is not None:
-            self._recorder.on_clip(clip)
+    def clips(self, clip: Clip) -> float:
+        recorder = self._recorder
+        if recorder is not None:
+            if self._actor is not None:
+                limit = self._actor.clips(recorder.subject, recorder.step, clip)
+                clip = clip._replace(max_norm=limit)
+            recorder.on_clip(clip)
+        return clip.max_norm
 
-    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
-        if self._recorder is not None:
-            if not self._recorder.knows(optimizer):
-                self._guard("discovery", self._admit, optimizer)
-            if self._recorder.knows(optimizer):
-                self._recorder.on_step_begin(optimizer)
+    def step_begins(self, optimizer: torch.optim.Optimizer, call: Call) -> Call | None:
+        if self._recorder is None and self._actor is not None:
+            # A closure is yet to call the model: what acts has to be there before it does.
+            self._guard("discovery", self._discover)
+        recorder, changed = self._recorder, None
+        if recorder is None:
+            return None
+        if not recorder.knows(optimizer):
+            self._guard("discovery", self._admit, optimizer)
+        if recorder.knows(optimizer):
+            recorder.before_step(optimizer)
+            if self._actor is not None:
+                changed = self._actor.step_begins(recorder.subject, recorder.step, optimizer, call)
+            recorder.on_step_begin(optimizer)
+        return changed
 
     def _admit(self, optimizer: torch.optim.Optimizer) -> None:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -166,7 +198,11 @@ class Session:
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         if self._recorder is not None and self._recorder.knows(optimizer):
+            if self._actor is not None:
+                self._actor.step_taken(optimizer)
             self._recorder.on_step_end(optimizer)
+            if self._actor is not None:
+                self._actor.step_ends(optimizer)
 
     # Life
 
@@ -187,6 +223,8 @@ class Session:
         self._discovery.remove()
         self._optimizers.forget()
         self._scalers.forget()
+        if self._actor is not None:
+            self._actor.end()
         if self._recorder is not None:
             self._recorder.end()
 
@@ -198,9 +236,9 @@ class Session:
             print(f"stabdiag: {probe}: {data['error']} ({full})", file=sys.stderr)
 
 
-def start(run_dir: Path, cadence: Cadence) -> Session:
+def start(run_dir: Path, cadence: Cadence, actor: Actor | None = None) -> Session:
     """Records this process from now to its end. Called when torch has just been imported."""
-    session = Session(run_dir, cadence)
+    session = Session(run_dir, cadence, actor=actor)
     os.register_at_fork(after_in_child=session.forked)
     atexit.register(_at_exit, session, run_dir)
     if cadence.keep_batches:  # all else is in a file already

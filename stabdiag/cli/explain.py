@@ -11,9 +11,12 @@ import click
 if TYPE_CHECKING:
     from stabdiag.analysis.catalogue import Cause, Fix, Signature
     from stabdiag.core.registry import Registry
+    from stabdiag.intervene.intervention import Intervention
     from stabdiag.render.terminal import Lines
 
-COLUMN = 14
+    Entry = Signature | Cause | Fix | type[Intervention]
+
+COLUMN = 16
 
 
 @click.command()
@@ -21,7 +24,7 @@ COLUMN = 14
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="All of the catalogue as one document.")
 def explain(name: str | None, as_json: bool, as_markdown: bool) -> None:
-    """Explain a signature, a cause or a fix; without NAME, list them all."""
+    """Explain a signature, a cause, a fix or an intervention; without NAME, list them all."""
     if as_markdown:
         from stabdiag.render.catalogue import catalogue_markdown
 
@@ -37,53 +40,75 @@ def explain(name: str | None, as_json: bool, as_markdown: bool) -> None:
 
 def _catalogues() -> dict[str, Registry[Any]]:
     from stabdiag.analysis.catalogue import CAUSES, FIXES, SIGNATURES
+    from stabdiag.intervene.intervention import INTERVENTIONS
 
-    return {"signatures": SIGNATURES, "causes": CAUSES, "fixes": FIXES}
+    return {"signatures": SIGNATURES, "causes": CAUSES, "fixes": FIXES, "interventions": INTERVENTIONS}
 
 
 def _ids(catalogue: Registry[Any]) -> list[dict[str, str]]:
     return [{"id": entry.id, "title": entry.title} for entry in catalogue]
 
 
-def _entry(name: str) -> Signature | Cause | Fix:
+def _entry(name: str) -> Entry:
     from stabdiag.core.errors import UnknownName
 
     catalogues = _catalogues().values()
     for catalogue in catalogues:
         if name in catalogue:
-            entry: Signature | Cause | Fix = catalogue[name]
+            entry: Entry = catalogue[name]
             return entry
     raise UnknownName("signature, cause or fix", name, [e.id for catalogue in catalogues for e in catalogue])
 
 
-def _record(entry: Signature | Cause | Fix) -> dict[str, Any]:
+def _record(entry: Entry) -> dict[str, Any]:
     """All that the catalogue says of the entry."""
+    record: dict[str, Any] = {"kind": _kind(entry), "id": entry.id, "title": entry.title}
+    return record | {"doc": _doc(entry)} | _links(entry)
+
+
+def _kind(entry: Entry) -> str:
+    return "intervention" if isinstance(entry, type) else type(entry).__name__.lower()
+
+
+def _doc(entry: Entry) -> str:
+    from stabdiag.intervene.intervention import described
+
+    return described(entry) if isinstance(entry, type) else entry.doc
+
+
+def _links(entry: Entry) -> dict[str, Any]:
+    """What the entry needs, and the names that lead on from it."""
+    from stabdiag.intervene.intervention import INTERVENTIONS, usage
     from stabdiag.render.catalogue import links
 
-    record: dict[str, Any] = {"kind": type(entry).__name__.lower(), "id": entry.id, "title": entry.title}
-    return record | {"doc": entry.doc} | links(entry)
+    if isinstance(entry, type):
+        return {"use": usage(entry), "value": entry.takes.meaning if entry.takes else ""}
+    applied = {"while training": usage(INTERVENTIONS[entry.id])} if entry.id in INTERVENTIONS else {}
+    return links(entry) | applied
 
 
-def _print_entry(entry: Signature | Cause | Fix) -> None:
+def _print_entry(entry: Entry) -> None:
     from rich.text import Text
 
-    from stabdiag.render.catalogue import links
+    from stabdiag.intervene.intervention import INTERVENTIONS
     from stabdiag.render.terminal import Lines, console_for
 
     console = console_for(sys.stdout)
-    console.print(Text.assemble((entry.id, "bold"), f"  ({type(entry).__name__.lower()})"))
-    console.print(Text(f"{entry.title}\n\n{entry.doc}\n"), soft_wrap=True)
+    console.print(Text.assemble((entry.id, "bold"), f"  ({_kind(entry)})"))
+    console.print(Text(f"{entry.title}\n\n{_doc(entry)}\n"), soft_wrap=True)
+    if not isinstance(entry, type) and entry.id in INTERVENTIONS:
+        console.print(Text(f"While training: {_doc(INTERVENTIONS[entry.id])}\n"), soft_wrap=True)
     lines = Lines(console)
-    for label, value in links(entry).items():
+    for label, value in _links(entry).items():
         if isinstance(value, dict):
             value = [f"{entry.id}.{name}={default:g}" for name, default in value.items()]
         if value:
-            lines.item(label, ", ".join(value), column=COLUMN)
+            lines.item(label, value if isinstance(value, str) else ", ".join(value), column=COLUMN)
     for line in _picture(entry, lines):
         console.print(Text(line), soft_wrap=True)
 
 
-def _picture(entry: Signature | Cause | Fix, lines: Lines) -> list[str]:
+def _picture(entry: Entry, lines: Lines) -> list[str]:
     """What a signature looks like: its first synthetic example."""
     import numpy as np
 
@@ -103,6 +128,7 @@ def _picture(entry: Signature | Cause | Fix, lines: Lines) -> list[str]:
 def _print_catalogue() -> None:
     from rich.text import Text
 
+    from stabdiag.intervene.intervention import usage
     from stabdiag.render.terminal import Lines, console_for
 
     console = console_for(sys.stdout)
@@ -112,5 +138,6 @@ def _print_catalogue() -> None:
     for what, catalogue in catalogues.items():
         console.print(Text(what.capitalize(), style="bold"))
         for entry in catalogue:
-            lines.item(entry.id, entry.title, indent=2, column=column, label_style="")
+            told = usage(entry) if isinstance(entry, type) else entry.title
+            lines.item(entry.id, told, indent=2, column=column, label_style="")
         lines.blank()

@@ -49,15 +49,17 @@ def report(
     """
     from stabdiag.analysis.diagnose import diagnose
     from stabdiag.core.errors import StabdiagError
+    from stabdiag.core.verification import marked
     from stabdiag.store.directory import resolve_run
     from stabdiag.store.reader import load
+    from stabdiag.store.verification import read_verification
 
     if output and len(runs) > 1:
         raise StabdiagError("--output takes one RUN", "without it each report goes into its run directory")
     config = configuration(settings, select, ignore)
     for path in runs or (None,):
         run = load(resolve_run(path))
-        diagnosis = diagnose(run, config)
+        diagnosis = marked(diagnose(run, config), read_verification(run.path))
         assert run.path is not None
         page = output if output and form in (None, "html") else run.path / "report.html"
         if form is None:

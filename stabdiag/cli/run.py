@@ -66,6 +66,18 @@ class TargetCommand(click.Command):
     type=click.Choice(["critical"]),
     help="Interrupt the target at the first critical finding (SIGINT, then SIGTERM).",
 )
+@click.option(
+    "--apply",
+    "apply",
+    multiple=True,
+    metavar="FIX[=VALUE][@STEP]",
+    help="Apply a fix while training, from a step on; may be repeated. `stabdiag explain` lists them.",
+)
+@click.option(
+    "--guard",
+    is_flag=True,
+    help="Skip steps that are not finite, tame outlying ones, stop a run that has diverged.",
+)
 @click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
@@ -77,6 +89,8 @@ def run(
     keep_batches: int,
     settings: tuple[str, ...],
     stop_on: str | None,
+    apply: tuple[str, ...],
+    guard: bool,
     no_report: bool,
     quiet: bool,
     target: tuple[str, ...],
@@ -86,11 +100,13 @@ def run(
     TARGET is a script, `-m module`, `-c code`, or a program on PATH, such as torchrun. Everything after
     it is the target's. The exit status is the target's own.
     """
+    from stabdiag.intervene.request import Acting
     from stabdiag.launch.supervisor import Options, supervise
     from stabdiag.launch.target import resolve_target
     from stabdiag.launch.voice import Voice
 
     config = configuration(settings)
     cadence = Cadence.parse(budget, every, keep_batches)
-    options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", config)
+    acting = Acting.parse(apply, guard)
+    options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     supervise(resolve_target(target), options, Voice(quiet)).pass_on()

@@ -13,10 +13,20 @@ VERDICTS = ("stable", "at-risk", "unstable", "failed")
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What became of a fix when `stabdiag verify` tried it: `verified`, `did not help`, `made it worse` or
+    `not told`; and by which part it undid the fault, None where the loss does not tell."""
+
+    result: str
+    recovery: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FixAdvice:
     """A fix worded for this run: `change` with its numbers, `code` for plain PyTorch.
 
-    `runtime` is what the recorder could apply by itself while training, empty where it could not.
+    `runtime` is what the recorder could apply by itself while training, empty where it could not. `mark` is
+    None where it was not tried.
     """
 
     id: str
@@ -24,6 +34,7 @@ class FixAdvice:
     change: str
     code: str
     runtime: Mapping[str, float] = field(default_factory=dict)
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,7 @@ def _incident(record: Mapping[str, Any]) -> Incident:
         findings=tuple(record["findings"]),
         onset_step=record["onset_step"],
         cause=CauseRanked(**record["cause"]) if record["cause"] else None,
-        fixes=tuple(FixAdvice(**f) for f in record["fixes"]),
+        fixes=tuple(_advice(f) for f in record["fixes"]),
         first_mover=_first_mover(record.get("first_mover")),
         culprit=_culprit(record.get("culprit")),
     )
@@ -162,3 +173,8 @@ def _culprit(record: Mapping[str, Any] | None) -> Culprit | None:
     batch = record["batch"]
     known = Batch(batch["step"], batch["fingerprint"], tuple(batch["again"])) if batch else None
     return Culprit(**{**record, "batch": known})
+
+
+def _advice(record: Mapping[str, Any]) -> FixAdvice:
+    mark = record.get("mark")
+    return FixAdvice(**{**record, "mark": Mark(**mark) if mark else None})

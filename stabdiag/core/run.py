@@ -75,12 +75,15 @@ class KindData:
 class RunInfo:
     """What `run.json` says, and what the recorded processes said of themselves.
 
+    `cwd` is the folder in which `command` was given.
+
     `started` and `ended` are seconds since the epoch; `ended` is None while the run goes on or where
     nobody could write its end. `signal` is the name of the signal that ended it. `processes` counts
     the recorded ones.
     """
 
     command: tuple[str, ...] = ()
+    cwd: str = ""
     started: float | None = None
     ended: float | None = None
     exit_status: int | None = None

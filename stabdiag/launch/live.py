@@ -22,16 +22,21 @@ SHARE = 0.05
 
 NICENESS = 10
 
+DIVERGENCE = ("loss-divergence", "lr-divergence")
+"""Signatures of a run that is lost."""
+
 
 class LiveAnalysis(threading.Thread):
     """Follows the run until `finish`; a finding is told once, and once more when it gets worse.
 
-    A failure ends the following, never the supervisor. `critical` is the first finding of that severity.
+    A failure ends the following, never the supervisor. `critical` is the first finding of that severity,
+    `diverged` the first of those that says that the run is lost.
     """
 
     def __init__(self, run_dir: Path, config: Configuration, voice: Voice) -> None:
         super().__init__(name="stabdiag-live", daemon=True)
         self.critical: Finding | None = None
+        self.diverged: Finding | None = None
         self._run_dir = run_dir
         self._config = config
         self._voice = voice
@@ -81,6 +86,8 @@ class LiveAnalysis(threading.Thread):
             self._told[finding.signature] = finding.severity
             if finding.severity is Severity.critical:
                 self.critical = self.critical or finding
+                if finding.signature in DIVERGENCE:
+                    self.diverged = self.diverged or finding
                 with contextlib.suppress(OSError):  # the disk is full
                     ask_for_record(self._run_dir, f"{finding.signature} since step {finding.onset_step}")
             self._voice.say(

@@ -1,4 +1,4 @@
-"""`--stop-on critical`: ends the target as a person at the terminal would."""
+"""Ends the target as a person at the terminal would."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stabdiag.core.finding import Finding
 from stabdiag.launch.child import Child
 from stabdiag.launch.voice import Voice
 
@@ -28,14 +27,14 @@ class PoliteStop:
         self._left = [signal.SIGINT, signal.SIGTERM]
         self._next = 0.0
 
-    def insist(self, finding: Finding) -> None:
+    def insist(self, because: str) -> None:
         """Called again and again while the target lives."""
         now = time.monotonic()
         if not self._left or now < self._next:
             return
         number = self._left.pop(0)
         self._next = now + self._grace
-        self._voice.say(f"--stop-on critical: {finding.signature}: stopping the target ({number.name})")
+        self._voice.say(f"{because}: stopping the target ({number.name})")
         # A launcher or a shell that is signalled alone would leave its workers running.
         for pid in self._trainers():
             with contextlib.suppress(OSError):

@@ -15,11 +15,13 @@ import stabdiag
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.config import Configuration
 from stabdiag.core.run import RunInfo
+from stabdiag.intervene.request import Acting
 from stabdiag.launch.child import Child, Ending
 from stabdiag.launch.closing import close_run
 from stabdiag.launch.live import LiveAnalysis
 from stabdiag.launch.signals import HeldSignals
 from stabdiag.launch.stop import PoliteStop
+from stabdiag.launch.stop_reasons import StopReasons
 from stabdiag.launch.target import Target
 from stabdiag.launch.voice import Voice
 from stabdiag.store.directory import create_run_directory
@@ -39,6 +41,7 @@ class Options:
     name: str | None = None
     page: bool = True
     stop_on_critical: bool = False
+    acting: Acting = field(default_factory=Acting)
     config: Configuration = field(default_factory=Configuration)
 
 
@@ -47,28 +50,32 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
     run_dir = create_run_directory(
         options.log_dir, options.name or target.name, exact=options.name is not None
     )
+    acted = options.acting.to_json() if options.acting else {}
     info = RunInfo(
         command=target.words,
         started=time.time(),
         host=platform.node(),
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
         git_commit=_git_commit(),
-        configuration={**options.cadence.to_json(), **asdict(options.config)},
+        cwd=str(Path.cwd()),
+        configuration={**options.cadence.to_json(), **asdict(options.config), **acted},
     )
     write_info(run_dir, info)
-    environment = child_environment(os.environ, run_dir, options.cadence)
+    environment = child_environment(os.environ, run_dir, options.cadence, options.acting)
     with HeldSignals() as held:
         child = Child(target, environment, held.before)
         voice.say(f"recording into {run_dir}")
         live = LiveAnalysis(run_dir, options.config, voice)
         live.start()
         stop = PoliteStop(child, run_dir, voice)
+        reasons = StopReasons(run_dir, live, options.stop_on_critical, options.acting)
         while (ending := child.poll()) is None:
             arrival = held.wait(TICK)
             if arrival and not arrival.from_terminal:
                 child.send(arrival.signal)
-            if options.stop_on_critical and live.critical:
-                stop.insist(live.critical)
+            because = reasons.look()
+            if because:
+                stop.insist(because)
         live.finish()
     try:
         close_run(run_dir, info, ending, options.config, page=options.page, voice=voice)
@@ -77,16 +84,19 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
     return ending
 
 
-def child_environment(ours: Mapping[str, str], run_dir: Path, cadence: Cadence) -> dict[str, str]:
-    """`ours` with the bootstrap first on PYTHONPATH, and where and how to record."""
+def child_environment(
+    ours: Mapping[str, str], run_dir: Path, cadence: Cadence, acting: Acting
+) -> dict[str, str]:
+    """`ours` with the bootstrap first on PYTHONPATH, where and how to record, and what to act on."""
     folders = [f for f in ours.get("PYTHONPATH", "").split(os.pathsep) if f != str(BOOTSTRAP)]
     # A PYTHONPATH that is set but empty is none; an empty entry in a longer one is the working directory.
     kept = folders if any(folders) or len(folders) > 1 else []
+    told = {**cadence.to_json(), **({"acting": acting.to_json()} if acting else {})}
     return {
         **ours,
         "PYTHONPATH": os.pathsep.join([str(BOOTSTRAP), *kept]),
         "STABDIAG_RUN": str(run_dir.absolute()),
-        "STABDIAG_OPTIONS": json.dumps(cadence.to_json()),
+        "STABDIAG_OPTIONS": json.dumps(told),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
-from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover, Incident
+from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover, FixAdvice, Incident
 from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.render.cost import cost
@@ -77,6 +77,34 @@ def measure(finding: Finding) -> str:
 def cause_line(cause: CauseRanked) -> str:
     """`The learning rate is too high (83 %): the update ratio passed 1e-2 …`."""
     return f"{cause_title(cause.id)} ({percent(cause.confidence)}): {cause.because}"
+
+
+def mark_words(fix: FixAdvice) -> str:
+    """`verified in a replay, the loss recovered by 98 %`; empty where it was not tried."""
+    mark = fix.mark
+    if mark is None:
+        return ""
+    told = f"{mark.result} in a replay"
+    if mark.result == "verified" and mark.recovery is not None:
+        told += f", the loss recovered by {percent(min(mark.recovery, 1.0))}"
+    return told
+
+
+def acted(run: Run) -> str:
+    """What interventions did: `guard skipped 3 times, lower-learning-rate set 200 times`; empty where none
+    acted."""
+    counts: dict[str, int] = {}
+    for event in run.events_of("intervention"):
+        if event.rank or event.data.get("action") == "ended":
+            continue
+        counts.setdefault(f"{event.data.get('intervention')} {event.data.get('action')}", 0)
+        counts[f"{event.data.get('intervention')} {event.data.get('action')}"] += 1
+    # What is only counted has one event, and its number at the end.
+    for event in run.events_of("intervention"):
+        ended = event.data.get("counts")
+        if event.rank == 0 and isinstance(ended, dict):
+            counts |= {f"{event.data.get('intervention')} {action}": int(n) for action, n in ended.items()}
+    return ", ".join(f"{what} {count(times, 'time')}" for what, times in counts.items())
 
 
 def unknown_cause(root: Finding) -> str:

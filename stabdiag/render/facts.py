@@ -28,6 +28,7 @@ def facts(run: Run, diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("optimizer", str(run.fact("optimizer", "name", ""))),
         ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
         ("git commit", info.git_commit or ""),
+        ("interventions", describe.acted(run)),
         ("recorder", spent.spent_words),
         ("recorded", spent.steps_words),
         ("configuration", ", ".join(f"{name} = {value}" for name, value in configured)),

@@ -46,6 +46,8 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
         yield from ("", escaped(f"Recorder: {cost(run, diagnosis).words}"))
     drawn = sparkline(loss_curve(run))
     yield from ("", f"Loss {code(drawn) + ' ' if drawn else ''}{escaped(describe.loss_facts(run))}")
+    if describe.acted(run):
+        yield from ("", escaped(f"Interventions: {describe.acted(run)}"))
     ended = describe.ending(run, diagnosis)
     if ended:
         yield from ("", escaped(f"{ended[:1].upper()}{ended[1:]}; {describe.before_the_end(diagnosis)}."))
@@ -73,7 +75,9 @@ def _incident(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> 
     if incident.fixes:
         yield from ("", "**What to change**", "")
     for i, fix in enumerate(incident.fixes, 1):
-        yield f"{i}. **{escaped(fix.title)}**" + (f": {escaped(fix.change)}" if fix.change else "")
+        mark = describe.mark_words(fix)
+        told = f"{i}. **{escaped(fix.title)}**" + (f" ({escaped(mark)})" if mark else "")
+        yield told + (f": {escaped(fix.change)}" if fix.change else "")
         if fix.code:
             yield from ("", *_block(fix.code), "")
     symptoms = describe.symptoms(diagnosis, incident)

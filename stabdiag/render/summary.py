@@ -23,9 +23,12 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     ended = describe.ending(run, diagnosis)
     if ended:
         lines.append(f"{ended}; before that:" if diagnosis.incidents else ended)
-    lines += _incidents(diagnosis)
+    acted = describe.acted(run)
+    lines += _incidents(diagnosis, WORST - bool(acted))
     if not diagnosis.incidents and describe.steps_of(run, diagnosis):
         lines.append("nothing abnormal before that" if ended else "nothing abnormal was seen")
+    if acted:
+        lines.append(f"interventions: {acted}")
     spent = cost(run, diagnosis)
     seen = "; ".join(filter(None, (spent.steps_words, spent.allowed)))
     if seen:
@@ -38,15 +41,15 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     return [_first(run, diagnosis, width, encoding), *told, following]
 
 
-def _incidents(diagnosis: Diagnosis) -> list[str]:
-    """At most `WORST` lines: the worst incident with what moved first in it, the next, and how many more."""
+def _incidents(diagnosis: Diagnosis, most: int) -> list[str]:
+    """At most `most` lines: the worst incident with what moved first in it, the next, and how many more."""
     incidents = diagnosis.incidents
     told = [_headline(diagnosis, incident) for incident in incidents]
     if incidents and incidents[0].first_mover:
         told.insert(1, f"moved first: {describe.first_moved(incidents[0].first_mover)}")
-    if len(told) <= WORST:
+    if len(told) <= most:
         return told
-    return [*told[: WORST - 1], f"and {len(told) - WORST + 1} more"]
+    return [*told[: most - 1], f"and {len(told) - most + 1} more"]
 
 
 def _headline(diagnosis: Diagnosis, incident: Incident) -> str:

@@ -42,6 +42,8 @@ def _facts(lines: Lines, run: Run, diagnosis: Diagnosis) -> None:
     lines.item("run", ", ".join(describe.run_facts(run, diagnosis)), indent=2, column=COLUMN)
     if cost(run, diagnosis).words:
         lines.item("recorder", cost(run, diagnosis).words, indent=2, column=COLUMN)
+    if describe.acted(run):
+        lines.item("acted", describe.acted(run), indent=2, column=COLUMN)
     ended = describe.ending(run, diagnosis)
     if ended:
         lines.item("ended", f"{ended}; {describe.before_the_end(diagnosis)}", indent=2, column=COLUMN)
@@ -86,7 +88,8 @@ def _item(lines: Lines, label: str, text: str) -> None:
 
 
 def _fix(lines: Lines, label: str, fix: FixAdvice, verbose: bool) -> None:
-    _item(lines, label, fix.change or fix.title)
+    mark = describe.mark_words(fix)
+    _item(lines, label, (fix.change or fix.title) + (f" ({mark})" if mark else ""))
     if verbose and fix.code:
         lines.verbatim(fix.code, indent=COLUMN + 4)
 

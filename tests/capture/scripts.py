@@ -339,6 +339,56 @@ def deep():
     yield from fit(model, optimizer)
 
 
+def modes():
+    """Batch normalization, dropout and a tanh, with evaluations in either mode between the steps."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(STEPS):
+        if step % 7 == 3:
+            model.train(step % 2 == 0)
+            with torch.no_grad():
+                yield model(batch()[0])
+            model.train()
+        x, y = batch()
+        loss = F.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from [*model.parameters(), *model.buffers()]
+
+
+def variational():
+    encoder, decoder = mlp(8, 6), mlp(3, 8)
+    model = nn.ModuleList([encoder, decoder])
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(STEPS):
+        x, _ = batch()
+        mean, log = encoder(x).chunk(2, -1)
+        made = decoder(mean + (0.5 * log).exp() * torch.randn_like(mean))
+        loss = (made - x).square().sum(1).mean() - 0.5 * (1 + log - mean**2 - log.exp()).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
+def transformer():
+    model = nn.Sequential(
+        nn.Embedding(32, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Linear(16, 32)
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    for _ in range(STEPS):
+        tokens = torch.randint(32, (4, 13))
+        loss = F.cross_entropy(model(tokens[:, :-1]).transpose(1, 2), tokens[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield loss
+    yield from model.parameters()
+
+
 KINDS = {
     "plain": plain,
     "accumulation": accumulation,
@@ -361,6 +411,9 @@ KINDS = {
     "mixture": mixture,
     "together": together,
     "deep": deep,
+    "modes": modes,
+    "variational": variational,
+    "transformer": transformer,
 }
 
 if __name__ == "__main__":

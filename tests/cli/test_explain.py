@@ -10,7 +10,9 @@ from stabdiag.analysis.catalogue import CAUSES, FIXES, SIGNATURES
 
 def test_without_a_name_the_catalogue_is_listed(stabdiag):
     lines = stabdiag("explain").stdout.splitlines()
-    assert [line for line in lines if line and not line.startswith(" ")] == ["Signatures", "Causes", "Fixes"]
+    assert [line for line in lines if line and not line.startswith(" ")] == [
+        *("Signatures", "Causes", "Fixes", "Interventions")
+    ]
     for entry in (*SIGNATURES, *CAUSES, *FIXES):
         assert any(line.startswith(f"  {entry.id} ") for line in lines), entry.id
 

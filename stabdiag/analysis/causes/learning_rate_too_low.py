@@ -21,11 +21,20 @@ def learning_rate_too_low(run: Run, finding: Finding) -> Weight | None:
     The median update ratio of the weight matrices stays below 1e-4 (1e-3 to 1e-2 is usual) although
     gradients arrive everywhere. Its look-alikes: vanishing gradients (small in the early layers only,
     or everywhere under plain SGD), a schedule that has run out (the rate was fine and fell), and an
-    optimizer that holds other parameters (ratio exactly 0).
+    optimizer that holds other parameters (ratio exactly 0). In a game of two sides it is the rate of the one
+    that loses, beside that of the other.
 
     Reference: Karpathy, A Recipe for Training Neural Networks, 2019
     """
     case, plan = Case(), schedule(run)
+    gap = finding.facts.get("lr_ratio")
+    if gap is not None:  # of two sides of a game
+        own = figure(finding.facts["lr"])
+        case.speaks_for(
+            0.85 * ramp(gap, 2, 20),
+            f"the side that loses learns at {own}, the other {figure(gap)} times as fast",
+        )
+        return case.weight()
     ratios = matrix_ratio(run, finding.onset_step, finding.last_step)
     if len(ratios):
         middle = float(np.median(ratios.values))

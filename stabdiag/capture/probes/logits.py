@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stabdiag.capture.hooks import on_forward
+from stabdiag.capture.log_softmax import log_softmaxes, source
 from stabdiag.capture.placement import agreed
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
@@ -21,12 +22,6 @@ from stabdiag.capture.tensors import in_transform, measurable, tensors_in
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
 from stabdiag.stats.logits import STATISTICS, logit_statistics
-
-NODES = 64
-PASSED_ON = (
-    "View", "UnsafeView", "ReshapeAlias", "Slice", "Select", "Transpose", "Permute", "T", "Clone", "ToCopy",
-    "Squeeze", "Unsqueeze", "Alias", "Index", "AsStrided", "Expand",
-)  # fmt: skip
 
 
 @probe
@@ -91,12 +86,14 @@ class LogitsProbe(Probe):
             return
         self._searched = True
         made = {id(node): (name, tensor) for node, name, tensor in reversed(seen)}  # the innermost made it
-        for node, dim in _softmaxes([root.grad_fn for root in roots]):
-            found = _source(node, made)
+        for softmax in log_softmaxes([root.grad_fn for root in roots]):
+            found = source(softmax.below, made)
             if found is None:
                 continue
             name, reference = found
-            self._dims[name] = 1 if dim == 1 and (t := reference()) is not None and t.dim() > 2 else -1
+            self._dims[name] = (
+                1 if softmax.dim == 1 and (t := reference()) is not None and t.dim() > 2 else -1
+            )
             self._sites[name] = Site("logits", name, order=self.subject.order.get(name, -1))
             if (tensor := reference()) is not None:
                 self._measure(name, tensor)
@@ -126,41 +123,3 @@ class LogitsProbe(Probe):
         measured = [name in names for name in self._sites]
         columns["nonfinite"] = np.where(measured, lost, np.nan).astype(np.float32)
         return Measured([Row("logits", tuple(self._sites.values()), columns)])
-
-
-def _kind(node: Any) -> str:
-    return type(node).__name__.rstrip("0123456789").removesuffix("Backward")
-
-
-def _softmaxes(front: list[Any]) -> list[tuple[Any, int]]:
-    """(node below, dimension) of each log-softmax near the root of a graph; no saved tensor is touched.
-
-    Of each log-sum-exp where there is none: beside one it belongs to a penalty on other scores.
-    """
-    found: dict[str, list[tuple[Any, int]]] = {"LogSoftmax": [], "Logsumexp": []}
-    visited = 0
-    while front and visited < NODES:
-        node = front.pop(0)
-        visited += 1
-        if node is None:
-            continue
-        kind = _kind(node)
-        if kind in found:
-            dim = node._saved_dim if kind == "LogSoftmax" else node._saved_dim[-1]
-            found[kind].append((node.next_functions[0][0], int(dim)))
-        else:
-            front.extend(child for child, _ in node.next_functions)
-    return found["LogSoftmax"] or found["Logsumexp"]
-
-
-def _source(node: Any, made: Mapping[int, tuple[str, weakref.ref[torch.Tensor]]]) -> Any:
-    """What made the tensor that `node` only passes on."""
-    for _ in range(NODES):
-        if node is None:
-            return None
-        if id(node) in made:
-            return made[id(node)]
-        if _kind(node) not in PASSED_ON:
-            return None
-        node = node.next_functions[0][0]
-    return None

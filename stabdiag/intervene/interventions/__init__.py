@@ -1,0 +1,1 @@
+"""One file each; the registry finds them by being here."""

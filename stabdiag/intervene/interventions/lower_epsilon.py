@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stabdiag.intervene.intervention import Intervention, Value, intervention
+
+if TYPE_CHECKING:
+    from stabdiag.intervene.step import Step
+
+
+@intervention(
+    "lower-epsilon",
+    title="Lower Adam's epsilon",
+    takes=Value("ε", above=0, most=1),
+    advice=("eps",),
+)
+class LowerEpsilon(Intervention):
+    """Sets `eps` of every parameter group where it is above VALUE, for the step alone."""
+
+    def before_step(self, step: Step) -> None:
+        step.set("eps", lambda group: min(self.value, group["eps"]))
