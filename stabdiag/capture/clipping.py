@@ -52,13 +52,8 @@ class ClippingObserver:
         ) -> None:
             listed = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
             if not torch.compiler.is_compiling():
-<<<<<<< HEAD
                 clip = Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed), norms.stacked)
                 limit = tell(clip)
-=======
-                taken = norms.stacked
-                limit = tell(Clip(listed, max_norm, total_norm, lambda: norms.of_gradients(listed), taken))
->>>>>>> intervene
                 max_norm = max_norm if limit is None else limit
                 norms.forget()
             scale.original(listed, max_norm, total_norm, foreach)
