@@ -31,7 +31,6 @@ FEW = 8
         "loss-plateau",
         "update-ratio-low",
         "vae-posterior-collapse",
-        "adam-correlated-update",
         "adam-eps-dominated",
         "context-blind-plateau",
         "rank-collapse",

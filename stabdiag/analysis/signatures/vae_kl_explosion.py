@@ -30,8 +30,6 @@ OVERFLOW = 88.0
         "loss-divergence",
         "loss-spike",
         "update-ratio-high",
-        "adam-correlated-update",
-        "adam-stale-second-moment",
         "noise-dominated",
     ),
     causes=("bad-init-scale", "learning-rate-too-high", "kl-weight-too-high"),
