@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
@@ -15,19 +16,22 @@ from stabdiag.core.run import Run
 BEFORE = 32
 """Steps that say what the loss was."""
 
-LASTING = 3
-"""Steps for which it has to be up: one batch alone may be hard."""
+LASTING, OF = 3, 5
+"""Of so many steps in a row for how many it has to be up: one batch alone may be hard, and a loss that was
+thrown up swings."""
 
 
 @dataclass(frozen=True)
 class Aftermath:
-    """`z`: by how many robust deviations the loss lay above what it was, for three steps in a row;
+    """`z`: by how many robust deviations the loss lay above what it was, at three of five steps;
     `share`: that height as a share of the progress made before, infinite where there was none; `regained`:
-    whether the level at the end of the run is no higher than before."""
+    whether the level at the end of the run is no higher than before; `level`: by how many standard errors
+    the median of all steps looked at lay above what it was."""
 
     z: float
     share: float
     regained: bool
+    level: float = 0.0
 
     @property
     def bad(self) -> bool:
@@ -63,18 +67,19 @@ def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:
     before = curve.values[max(at - BEFORE, 0) : at]
     before = before[np.isfinite(before)]
     later = np.nan_to_num(curve.values[at : at + reach], nan=np.inf)
-    if len(before) < 8 or len(later) < LASTING:
+    if len(before) < 8 or len(later) < OF:
         return None
     usual = float(np.median(before))
     sigma = max(spread(before), 0.003 * abs(usual), 1e-30)
-    # The least of three in a row is a height that lasts.
-    lasting = np.min([later[i : len(later) - LASTING + 1 + i] for i in range(LASTING)], axis=0)
+    lasting = np.sort(sliding_window_view(later, OF), axis=1)[:, -LASTING]
     height = float(np.max(lasting)) - usual
     progress = max(curve.start - usual, 0.0)
     share = height / progress if progress > 0 else float("inf")
     end = curve.values[-BEFORE // 2 :]
     regained = bool(np.isfinite(end).all() and np.median(end) <= usual + sigma)
-    return Aftermath(height / sigma, share, regained)
+    # Of medians of a normal variable, whose own is 1.25 that of the mean.
+    error = 1.25 * sigma * math.sqrt(1 / len(before) + 1 / len(later))
+    return Aftermath(height / sigma, share, regained, (float(np.median(later)) - usual) / error)
 
 
 def followed(curve: LossCurve, step: int, reach: int, lead: int = 30) -> Aftermath | None:

@@ -81,6 +81,9 @@ class Explanation:
         if mutual and not self.precedence[a] < self.precedence[b]:
             return False
         blur = slack(self._run, first, second)
+        if first.severity is Severity.info and second.severity > Severity.info:
+            # What did no harm by itself has to come before what it is to have brought about.
+            return first.onset_step <= second.onset_step and self._lasted(first, second, blur)
         return not self._too_late(first, second, blur) and self._lasted(first, second, blur)
 
     def _too_late(self, first: Finding, second: Finding, blur: int) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from stabdiag.zoo.score import Score, Share
 
 
 @click.command()
@@ -33,7 +37,12 @@ import click
     help="The page to write; the confusion matrix comes beside it.",
 )
 @click.option("--no-record", is_flag=True, help="Judge what is recorded already.")
-def zoo(full: bool, rounds: int | None, jobs: int, folder: Path, output: Path, no_record: bool) -> None:
+@click.option(
+    "--fixes", is_flag=True, help="Replay each fault that was named with the fixes that are advised."
+)
+def zoo(
+    full: bool, rounds: int | None, jobs: int, folder: Path, output: Path, no_record: bool, fixes: bool
+) -> None:
     """Train small models with faults and without, and measure how right the diagnosis is.
 
     Without options the judged part once, in about ten minutes on two cores. It may be interrupted, and goes
@@ -53,9 +62,23 @@ def zoo(full: bool, rounds: int | None, jobs: int, folder: Path, output: Path, n
                 record_part(part, rounds, folder, jobs, bars.add(f"record {part.id}", planned))
             done = len(recorded_cases(folder / part.id))
             scores.append((part, judge_part(part, folder, jobs, bars.add(f"judge {part.id}", done))))
-    write_page(scores, folder, output)
+    verified = _tried(scores[-1][1], folder / parts[-1].id, jobs) if fixes else {}
+    write_page(scores, folder, output, verified)
     judged = scores[-1][1]
     click.echo(f"macro F1 {judged.macro_f1:.2f}, precision {judged.precision.value:.2f}, {output}")
+
+
+def _tried(score: Score, home: Path, jobs: int) -> dict[str, Share]:
+    from stabdiag.zoo.trials import shares, try_fixes
+
+    with _Bars() as bars:
+        told = bars.add("try fixes", len(score.found))
+        tried = []
+        for outcome in score.found:
+            one = try_fixes(outcome, home, jobs)
+            tried += [one] if one else []
+            told(outcome.case.name, "")
+    return shares(tried)
 
 
 class _Bars:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -84,3 +86,21 @@ def test_schedule_free_averages_a_faster_sequence():
         fast -= 0.1
         mean += (fast - mean) / step
         assert lone.item() == pytest.approx(0.1 * fast + 0.9 * mean, abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", [optimizer.id for optimizer in OPTIMIZERS])
+def test_an_optimizer_goes_on_from_its_state_as_if_it_had_not_stopped(optimizer):
+    weight = torch.nn.Parameter(torch.ones(3, 3))
+    one = OPTIMIZERS[optimizer].make([weight], 0.1)
+    gradients = torch.randn(6, 3, 3, generator=torch.Generator().manual_seed(0))
+    for gradient in gradients[:4]:
+        weight.grad = gradient.clone()
+        one.step()
+    again = torch.nn.Parameter(weight.detach().clone())
+    other = OPTIMIZERS[optimizer].make([again], 0.1)
+    other.load_state_dict(deepcopy(one.state_dict()))
+    for gradient in gradients[4:]:
+        weight.grad, again.grad = gradient.clone(), gradient.clone()
+        one.step()
+        other.step()
+    torch.testing.assert_close(again, weight)

@@ -23,7 +23,9 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
     case, function = Case(), str(run.fact("loss", "function", ""))
     low, high = _last_output(run)
     if function == "cross-entropy":
-        if low >= 0 and high <= 1:
+        if finding.facts.get("probabilities"):
+            case.speaks_for(0.9, "the logits of the cross-entropy add up to 1: a softmax was taken already")
+        elif low >= 0 and high <= 1:
             case.speaks_for(
                 0.85,
                 f"the loss is a cross-entropy, which wants raw logits, and the model's last output lies "

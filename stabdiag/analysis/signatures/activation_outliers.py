@@ -10,9 +10,9 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import loss_curve
-from stabdiag.analysis.robust import Doubles, Flags, baseline
+from stabdiag.analysis.robust import Flags, baseline
 from stabdiag.core.finding import Evidence, Finding, Severity
-from stabdiag.core.run import MissingSeries, Run
+from stabdiag.core.run import Floats, MissingSeries, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
@@ -70,8 +70,8 @@ def activation_outliers(
         raise NotEvaluable(f"outputs were recorded at only {int(rows.sum())} steps")
     steps = table.steps[rows]
     order = np.argsort([site.order for site in table.sites], kind="stable")
-    absmax = table.values[rows][:, order].astype(np.float64)
-    ratio = absmax / sizes.values[rows][:, order]
+    absmax, size = (values if rows.all() else values[rows] for values in (table.values, sizes.values))
+    absmax, ratio = absmax[:, order], (absmax / size)[:, order]
     names = tuple(table.names[i] for i in order)
     found = _jumped(absmax, ratio, jump, rise)
     if found:
@@ -84,13 +84,15 @@ Jump = tuple[int, int, float, float]
 """Row and column of a jump, and what ratio and size were usual before it."""
 
 
-def _jumped(absmax: np.ndarray, ratio: np.ndarray, jump: float, rise: float) -> list[Jump]:
+def _jumped(absmax: Floats, ratio: Floats, jump: float, rise: float) -> list[Jump]:
     # A coarse look at all sites at once, and a close one at those few that may have jumped.
-    may = _may_jump(ratio, COARSE * np.log(jump)) & _may_jump(absmax, COARSE * np.log(rise))
+    may = np.flatnonzero(_may_jump(ratio, jump**COARSE))
+    may = may[_may_jump(absmax[:, may], rise**COARSE)]
     found = []
-    for column in np.flatnonzero(may):
+    for column in may.tolist():
         with np.errstate(invalid="ignore", divide="ignore"):
-            logs, large = np.log(ratio[:, column]), np.log(absmax[:, column])
+            logs = np.log(ratio[:, column].astype(np.float64))
+            large = np.log(absmax[:, column].astype(np.float64))
         usual = baseline(logs, z=np.log(jump) / FLOOR, window=WINDOW, least=LEAST, floor=FLOOR)
         of_size = baseline(large, z=np.log(rise) / FLOOR, window=WINDOW, least=LEAST, floor=FLOOR)
         with np.errstate(invalid="ignore"):
@@ -100,32 +102,30 @@ def _jumped(absmax: np.ndarray, ratio: np.ndarray, jump: float, rise: float) -> 
         if stays.any():
             row = int(np.argmax(stays))
             found.append(
-                (row, int(column), float(np.exp(usual.center[row])), float(np.exp(of_size.center[row])))
+                (row, column, float(np.exp(usual.center[row])), float(np.exp(of_size.center[row])))
             )
     return sorted(found)
 
 
-def _may_jump(values: Doubles, by: float) -> Flags:
-    """[sites]: whether three records in a row ever lie `by` logarithms above the mean of the eight before."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log(values)
-    logs[~np.isfinite(logs)] = np.nan
-    sums = np.cumsum(np.vstack([np.zeros(logs.shape[1]), np.nan_to_num(logs)]), axis=0)
-    counts = np.cumsum(np.vstack([np.zeros(logs.shape[1]), ~np.isnan(logs)]), axis=0)
-    rows = np.arange(LEAST, len(logs) - 2)
-    begin = np.maximum(rows - 8, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        before = (sums[rows] - sums[begin]) / (counts[rows] - counts[begin])
-        held = np.minimum(np.minimum(logs[rows], logs[rows + 1]), logs[rows + 2])
-        return np.asarray((held - before > by).any(axis=0))
+def _may_jump(values: Floats, times: float) -> Flags:
+    """[sites]: whether three records in a row ever lie above `times` the least of the eight before."""
+    nothing = np.full((8 - LEAST, values.shape[1]), np.inf, values.dtype)
+    padded = np.concatenate([nothing, values])
+    two = np.fmin(padded[:-1], padded[1:])
+    four = np.fmin(two[:-2], two[2:])
+    least = np.fmin(four[:-4], four[4:])
+    later = values[LEAST:]
+    held = np.minimum(np.minimum(later[:-2], later[1:-1]), later[2:])
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray((held > times * least[: len(held)]).any(axis=0))
 
 
 def _told(
     run: Run,
     steps: np.ndarray,
     names: tuple[str, ...],
-    absmax: np.ndarray,
-    ratio: np.ndarray,
+    absmax: Floats,
+    ratio: Floats,
     found: list[Jump],
     jump: float,
 ) -> Finding:

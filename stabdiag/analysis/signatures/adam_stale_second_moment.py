@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stabdiag.analysis.adam import Moments, moments
-from stabdiag.analysis.aftermath import Aftermath, followed
+from stabdiag.analysis.aftermath import BEFORE, Aftermath, followed
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
@@ -15,7 +15,7 @@ from stabdiag.analysis.episodes import Episode, episodes
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
-from stabdiag.analysis.robust import trailing_median
+from stabdiag.analysis.robust import spread, trailing_median
 from stabdiag.analysis.step_size import schedule, second_beta
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -24,6 +24,9 @@ from stabdiag.core.synthetic import run_of
 
 JUMP = 1.5
 """Over the usual largest update: where gradients agree, as they do early on, it is long without a jump."""
+
+GROWN = 3.0
+"""Over the usual norm of a gradient that scatters from batch to batch."""
 
 LAG = 30
 """Steps within which the loss shows what long updates did."""
@@ -60,9 +63,10 @@ def adam_stale_second_moment(
     matrix, or the update there has jumped above `long` learning rates in rms, where healthy Adam has 0.17
     to 0.39; for `lasting` recorded steps or more, within 20, with a state of 50 steps or more. It is a
     warning where the loss then rises, for three steps or more, by 4 robust deviations and a twentieth of
-    the progress, critical where the run ends worse for it, else info. Rates over 17 healthy runs with Adam,
-    7,650 steps: RMS_t 0.12 in 1,000 steps, updates above 0.5 none; asked for with the rise of the loss,
-    none in 105 healthy runs of 46,000 steps.
+    the progress, critical where the run ends worse for it, else info. It is not told where the loss rose
+    before the gradient of any such matrix had: then the updates only followed. Rates over 17 healthy runs
+    with Adam, 7,650 steps: RMS_t 0.12 in 1,000 steps, updates above 0.5 none; asked for with the rise of
+    the loss, none in 105 healthy runs of 46,000 steps.
 
     Look-alikes: one corrupt batch raises the loss in the same step and no other. A state that was lost
     begins with RMS_t and updates of 1 (optimizer-state-lost). Vectors and rare rows of embeddings exceed 2
@@ -85,7 +89,8 @@ def adam_stale_second_moment(
     heights = np.fmax(seen["rms"] / limit, np.where(jumped[:, None], seen["step"] / long, 0.0))
     worst = np.fmax.reduce(heights, axis=1)
     found = episodes(worst > 1.0, worst, gap=2)
-    told = [(e, _after(curve, seen, e)) for e in found if e.count >= lasting]
+    lasted = [e for e in found if e.count >= lasting and not _loss_moved_first(run, curve, seen, e, heights)]
+    told = [(e, _after(curve, seen, e)) for e in lasted]
     if not told or curve.several:
         return
     episode, rise = max(told[-64:], key=lambda pair: pair[1].z if pair[1] and pair[1].bad else 0.0)
@@ -96,12 +101,47 @@ def adam_stale_second_moment(
     yield _finding(run, seen, episode, heights, rise, severity, limit)
 
 
+def _begun(seen: Moments, episode: Episode) -> int:
+    """It may have begun in any step since the last that was recorded."""
+    return max(int(seen.steps[max(episode.first - 1, 0)]), int(seen.steps[episode.first]) - 20) + 1
+
+
 def _after(curve: LossCurve, seen: Moments, episode: Episode) -> Aftermath | None:
     """What the loss did, unless it rose first: then the updates followed it."""
-    first = int(seen.steps[episode.first])
-    earlier = int(seen.steps[max(episode.first - 1, 0)])
-    begun = max(earlier, first - 20) + 1  # it may have begun in any step since the last that was recorded
-    return followed(curve, begun, LAG + first - begun)
+    begun = _begun(seen, episode)
+    return followed(curve, begun, LAG + int(seen.steps[episode.first]) - begun)
+
+
+def _loss_moved_first(
+    run: Run, curve: LossCurve, seen: Moments, episode: Episode, heights: np.ndarray
+) -> bool:
+    """Whether the loss rose in a step before which the gradients of all matrices concerned were as usual."""
+    begun = _begun(seen, episode)
+    high = np.fmax.reduce(heights[episode.first : episode.last + 1], axis=0) > 1.0
+    names = {name for name, at in zip(seen.names, high, strict=True) if at}
+    risen = _rises_at(curve, begun, int(seen.steps[episode.first]))
+    return risen is not None and _calm_before(run, names, begun, risen)
+
+
+def _rises_at(curve: LossCurve, begun: int, first: int) -> int | None:
+    """The first step from `begun` to `first` whose loss stands out, None where none does."""
+    start, end = np.searchsorted(curve.steps, [begun, first + 1])
+    before = curve.values[max(start - BEFORE, 0) : start]
+    high = np.median(before) + 6.0 * spread(before) if len(before) >= 8 else np.inf
+    out = np.flatnonzero(~(curve.values[start:end] <= high))
+    return int(curve.steps[start + out[0]]) if out.size else None
+
+
+def _calm_before(run: Run, names: set[str], begun: int, risen: int) -> bool:
+    """Whether no gradient of `names` had grown by the step before the loss rose: no update could be long."""
+    if "grad.norm" not in run:
+        return False
+    table = run.window(begun - BEFORE, risen - 1).table("grad.norm")
+    columns = [i for i, name in enumerate(table.names) if name in names]
+    if not columns or len(table.steps) < 8 or table.steps[-1] != risen - 1:
+        return False
+    usual = np.nanmedian(table.values[table.steps < begun][:, columns], axis=0)
+    return bool((table.values[table.steps >= begun][:, columns] <= GROWN * usual).all())
 
 
 def _finding(

@@ -25,7 +25,16 @@ FEW = 8
     "dead-units",
     title="Units that never answer",
     needs=("grad.norm",),
-    explains=("vanishing-gradient", "unreachable-parameters", "loss-plateau", "update-ratio-low"),
+    explains=(
+        "vanishing-gradient",
+        "unreachable-parameters",
+        "loss-plateau",
+        "update-ratio-low",
+        "vae-posterior-collapse",
+        "adam-eps-dominated",
+        "context-blind-plateau",
+        "rank-collapse",
+    ),
     causes=(
         "dying-relu",
         "learning-rate-too-high",

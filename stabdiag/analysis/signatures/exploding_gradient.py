@@ -28,7 +28,16 @@ MANY = 8.0
     "exploding-gradient",
     title="Gradients grow by orders of magnitude",
     needs=("run.grad_norm",),
-    explains=("nonfinite-origin", "loss-divergence", "loss-spike", "dead-units", "loss-plateau"),
+    explains=(
+        "nonfinite-origin",
+        "loss-divergence",
+        "loss-spike",
+        "dead-units",
+        "loss-plateau",
+        "context-blind-plateau",
+        "saturated-units",
+        "adam-eps-dominated",
+    ),
     causes=(
         "learning-rate-too-high",
         "recurrent-instability",

@@ -46,7 +46,9 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     costs, or above it; or it lies above the best level of the run by `lost` of the progress. A constant
     answer costs the entropy of the labels' frequencies where those were recorded for the loss that is
     trained on, else ln(classes). At least 100 steps, with the learning rate no longer rising. A loss that is
-    the same number at every step depends on nothing: a warning. One that never moved, where no trivial level
+    the same number at every step depends on nothing: a warning. So is a cross-entropy whose logits are
+    already probabilities, at every record at most 1 and of mean 1/classes: it cannot fall below ln(classes -
+    1 + e) - 1, however well the model does. One that never moved, where no trivial level
     is known, is info.
 
     Look-alikes: a converged run fell well and is then flat: that is its end, not a fault. Language
@@ -59,11 +61,14 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     Reference: Karpathy, A recipe for training neural networks, 2019 (input-independent baseline).
 
     Facts: loss_start, loss_best, loss_end, loss_trivial and classes where known, lr; constant (1 where the
-    loss is the same at every step).
+    loss is the same at every step); probabilities (1 where the logits are) and bound.
     """
     curve = loss_curve(run, least=100)
     if (curve.values == curve.values[0]).all() and np.isfinite(curve.values[0]):
         yield _same_number(curve)
+        return
+    if (classes := _squashed(run)) is not None:
+        yield _bounded(curve, classes)
         return
     third = len(curve.values) * 2 // 3
     tail = curve.values[third:][np.isfinite(curve.values[third:])]
@@ -143,6 +148,38 @@ def _same_number(curve: LossCurve) -> Finding:
     )
 
 
+def _squashed(run: Run) -> int | None:
+    """The number of classes, where the logits of the cross-entropy are themselves a softmax's."""
+    classes = run.fact("loss", "classes")
+    known = {"logits.mean", "logits.max"} <= set(run.series)
+    if run.fact("loss", "function") != "cross-entropy" or not isinstance(classes, int) or not known:
+        return None
+    mean, largest = run.table("logits.mean").values, run.table("logits.max").values
+    kept = np.isfinite(mean) & np.isfinite(largest)
+    # Probabilities in 16 bits add up to 1 within a hundredth.
+    one = (np.abs(classes * mean[kept] - 1.0) < 0.01) & (largest[kept] <= 1.0 + 1e-6)
+    return classes if classes > 1 and len(one) >= 8 and one.all() else None
+
+
+def _bounded(curve: LossCurve, classes: int) -> Finding:
+    bound, end = math.log(classes - 1 + math.e) - 1.0, curve.end
+    return Finding(
+        severity=Severity.warning,
+        confidence=0.95,
+        sites=("run",),
+        onset_step=int(curve.steps[0]),
+        peak_step=int(curve.steps[-1]),
+        last_step=int(curve.steps[-1]),
+        message=f"The loss cannot fall below {figure(bound)}: its logits are probabilities, the output of a "
+        f"softmax. It has come to {figure(end)}.",
+        value=end,
+        threshold=bound,
+        evidence=(Evidence("run.loss", ("run",), threshold=bound), Evidence("logits.max")),
+        facts={"loss_start": curve.start, "loss_best": curve.best, "loss_end": end, "bound": bound,
+               "probabilities": 1.0, "classes": float(classes)},
+    )  # fmt: skip
+
+
 TEN = Event("loss", 0.0, data={"function": "cross-entropy", "classes": 10})
 
 
@@ -168,6 +205,22 @@ def _no_better_than_the_frequencies(rng: np.random.Generator) -> Run:
 @loss_plateau.fires_on
 def _depends_on_nothing(rng: np.random.Generator) -> Run:
     return run_of({"run.loss": np.zeros(200)})
+
+
+@loss_plateau.fires_on
+def _takes_the_softmax_of_probabilities(rng: np.random.Generator) -> Run:
+    loss = 1.5 + 0.8 * np.exp(-np.arange(300) / 60) + 0.02 * rng.standard_normal(300)
+    largest = 0.9 + 0.1 * rng.random(300)
+    series = {"run.loss": loss, "logits.mean": np.full(300, 0.1), "logits.max": largest}
+    return run_of(series, sites={"logits": [Site("logits", "head")]}, events=[TEN])
+
+
+@loss_plateau.quiet_on
+def _small_logits_are_no_probabilities(rng: np.random.Generator) -> Run:
+    loss = 1.5 + 0.8 * np.exp(-np.arange(300) / 60) + 0.02 * rng.standard_normal(300)
+    mean, largest = 0.1 + 0.02 * rng.standard_normal(300), 0.9 + 0.1 * rng.random(300)
+    series = {"run.loss": loss, "logits.mean": mean, "logits.max": largest}
+    return run_of(series, sites={"logits": [Site("logits", "head")]}, events=[TEN])
 
 
 @loss_plateau.quiet_on

@@ -23,7 +23,12 @@ CALM = 10
     "loss-scale-thrash",
     title="The gradient scaler withholds steps again and again",
     needs=("run.skipped", "run.loss_scale"),
-    explains=("nonfinite-origin", "update-ratio-low", "loss-plateau"),
+    explains=(
+        "nonfinite-origin",
+        "update-ratio-low",
+        "loss-plateau",
+        "lr-starvation",
+    ),
     causes=("precision-overflow", "unsafe-operation", "learning-rate-too-high", "corrupt-batch"),
 )
 def loss_scale_thrash(

@@ -49,6 +49,10 @@ EARLY = 100
         "output-logit-drift",
         "rank-collapse",
         "loss-scale-thrash",
+        "finetune-degeneration",
+        "moe-router-collapse",
+        "vae-kl-explosion",
+        "vae-posterior-collapse",
     ),
     causes=(
         "learning-rate-too-high",

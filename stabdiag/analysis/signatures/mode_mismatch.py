@@ -19,7 +19,14 @@ from stabdiag.core.synthetic import run_of
     "mode-mismatch",
     title="The model trains in evaluation mode, or is evaluated in training mode",
     needs=("mode.training",),
-    explains=("norm-statistics-mismatch", "overfitting", "loss-divergence", "loss-spike", "loss-plateau"),
+    explains=(
+        "norm-statistics-mismatch",
+        "overfitting",
+        "loss-divergence",
+        "loss-spike",
+        "loss-plateau",
+        "lr-divergence",
+    ),
     causes=("wrong-mode",),
 )
 def mode_mismatch(

@@ -25,7 +25,14 @@ stays."""
     "saturated-units",
     title="Units at the flat ends of their activation",
     needs=("saturation.share",),
-    explains=("vanishing-gradient", "loss-plateau", "update-ratio-low"),
+    explains=(
+        "vanishing-gradient",
+        "loss-plateau",
+        "update-ratio-low",
+        "context-blind-plateau",
+        "rank-collapse",
+        "adam-eps-dominated",
+    ),
     causes=("saturating-activation", "bad-init-scale", "learning-rate-too-high", "unnormalized-input"),
 )
 def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9) -> Iterator[Finding]:

@@ -72,7 +72,13 @@ class Break:
     causes=("schedule-bug",),
 )
 def schedule_jump(
-    run: Run, *, jump: float = 1.5, territory: float = 3.0, fall: float = 50.0, zero: float = 0.02
+    run: Run,
+    *,
+    jump: float = 1.5,
+    territory: float = 3.0,
+    fall: float = 50.0,
+    zero: float = 0.02,
+    level: float = 6.0,
 ) -> Iterator[Finding]:
     """What it means: the schedule does not do what it was meant to: it was reset, restored wrongly, stepped
     too often, or computed with the wrong sign.
@@ -83,9 +89,10 @@ def schedule_jump(
     that had been; or falls `fall`-fold at once with a tenth of the run to go. Or it ends, at its lowest, at
     1/k of the steps where k micro-batches make one: it is stepped once a micro-batch. A jump is a warning
     where the loss rises for three steps or more by 4 robust deviations and a twentieth of the progress, and
-    critical where the run is worse for it in the end; else info. A fall is told by what it costs.
-    Calibrated on jumps by 2 to 100 and resets by 10 in small transformers, and on warm-ups, cosines,
-    milestones, plateaus and restarts of 144 healthy runs: no alarm in 68,000 steps.
+    critical where the run is worse for it in the end; else info. Beyond `territory`, a warning also where
+    the median loss of the twenty steps after it is higher by `level` standard errors. A fall is told by
+    what it costs. Calibrated on jumps by 2 to 100 and resets by 10 in small transformers, and on warm-ups,
+    cosines, milestones, plateaus and restarts of 144 healthy runs: no alarm in 68,000 steps.
 
     Look-alikes: restarts of a cosine, cyclical rates and milestones by 10 are meant; two jumps or more to
     one level are told only where the run is harmed. A warm-up by epochs rises in steps, and never above
@@ -108,7 +115,7 @@ def schedule_jump(
             _negative(rates),
             _zero(rates, zero),
             _ahead(run, rates),
-            _up(run, rates, ups),
+            _up(run, rates, ups, territory, level),
             _down(run, rates, fall),
         )
         found = [entry for entry in tried if entry is not None]
@@ -157,7 +164,7 @@ def _ups(rates: Rates, jump: float, territory: float) -> list[int]:
     return [int(i) + 1 for i in np.flatnonzero(one & (reset | beyond))]
 
 
-def _up(run: Run, rates: Rates, ups: list[int]) -> Break | None:
+def _up(run: Run, rates: Rates, ups: list[int], territory: float, level: float) -> Break | None:
     if not ups:
         return None
     tops = rates.values[ups]
@@ -165,12 +172,14 @@ def _up(run: Run, rates: Rates, ups: list[int]) -> Break | None:
     told = {at: aftermath(run, int(rates.steps[at]) + 1) for at in ups[:16]}
     worst = max(ups[:16], key=lambda at: seen.z if (seen := told[at]) else 0.0)
     seen, bad = told[worst], harmed(run)
-    severity = Severity.info
-    if seen is not None and seen.bad:
-        severity = Severity.critical if bad else Severity.info if periodic else Severity.warning
     before, now = float(rates.values[worst - 1]), float(rates.values[worst])
+    beyond = now > territory * float(rates.values[:worst].max())
+    rose = seen is not None and (seen.bad or (beyond and seen.level > level and seen.share > 0.05))
+    severity = Severity.info
+    if rose:
+        severity = Severity.critical if bad else Severity.info if periodic else Severity.warning
     words = f"jumps from {figure(before)} to {figure(now)} in one step"
-    if seen is not None and seen.bad:
+    if rose and seen is not None:
         words += f", and the loss rises by {figure(seen.z)} robust deviations"
     return Break(rates, worst, worst, before, now, severity, words)
 
@@ -249,6 +258,13 @@ def _reset_by_a_resume(rng: np.random.Generator) -> Run:
     rate[300:] = rate[:100]
     loss[301:360] += np.linspace(1.0, 0.2, 59)
     return run_of({"run.lr": rate, "run.loss": loss})
+
+
+@schedule_jump.fires_on
+def _beyond_all_that_was_and_a_noisy_loss_stays_up(rng: np.random.Generator) -> Run:
+    loss = 2.0 + 2.8 * np.exp(-np.arange(400) / 60) + 0.4 * rng.standard_normal(400)
+    loss[151:] += 1.2
+    return run_of({"run.lr": np.where(np.arange(400) < 150, 1e-3, 3e-2), "run.loss": loss})
 
 
 @schedule_jump.fires_on

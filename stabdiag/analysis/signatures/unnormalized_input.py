@@ -35,6 +35,7 @@ from stabdiag.core.synthetic import run_of
         "loss-plateau",
         "context-blind-plateau",
         "nonfinite-origin",
+        "vae-kl-explosion",
     ),
     causes=("unnormalized-input",),
 )

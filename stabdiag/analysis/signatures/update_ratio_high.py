@@ -41,6 +41,15 @@ HEALTHY = 0.01
         "edge-of-stability",
         "oscillating-plateau",
         "weight-norm-drift",
+        "attention-logit-growth",
+        "attention-entropy-collapse",
+        "residual-stream-growth",
+        "saturated-units",
+        "moe-router-collapse",
+        "vae-posterior-collapse",
+        "rank-collapse",
+        "output-logit-drift",
+        "activation-outliers",
     ),
     causes=(
         "learning-rate-too-high",
@@ -60,7 +69,8 @@ def update_ratio_high(
     `high` at `records` records in a row, or above `extreme` at one. Vectors and matrices that began at zero
     are left out. It fires at the step itself, before the loss shows it. It is critical where the loss
     suffers, and had not been at its best long after. Within the first 20 steps alone, and with a loss that
-    does not rise above its start by a tenth, it is info: the optimizer finds its scale.
+    does not rise above its start by a tenth and by noise, or to three times it, it is info: the optimizer
+    finds its scale.
 
     Look-alikes: Adam's first step without warm-up is the learning rate itself, 0.15 of the weight in a
     healthy small transformer; RMSprop's first steps are up to ten times the later ones. Small models run at
@@ -134,15 +144,19 @@ def _bettered_after(run: Run, step: int) -> bool:
 
 
 def _loss_rises(run: Run) -> bool:
-    """Whether the loss of the first 50 steps exceeds the first one by a tenth, and by noise."""
+    """Whether the loss of the first 50 steps exceeds the first one by a tenth, and by noise; or by twice as
+    much as it was or has come down since, for three steps: what scatters then is the blow-up itself."""
     if "run.loss" not in run:
         return True
     try:
         curve = loss_curve(run)
     except NotEvaluable:
         return True
-    highest = float(np.max(np.nan_to_num(curve.values[:50], nan=np.inf)))
-    return highest - curve.start > max(0.1 * abs(curve.start), 3.0 * curve.scatter)
+    early = np.nan_to_num(curve.values[:50], nan=np.inf)
+    if float(np.max(early)) - curve.start > max(0.1 * abs(curve.start), 3.0 * curve.scatter):
+        return True
+    lasting = np.max(np.minimum(np.minimum(early[:-2], early[1:-1]), early[2:]), initial=-np.inf)
+    return bool(lasting - curve.start > 2.0 * max(abs(curve.start), curve.progress))
 
 
 def _run(ratio: np.ndarray) -> Run:
@@ -161,6 +175,14 @@ def _jump_of_the_learning_rate(rng: np.random.Generator) -> Run:
     ratio = 0.01 * np.exp(0.2 * rng.standard_normal((40, 5)))
     ratio[20] *= 200
     return _run(ratio)
+
+
+@update_ratio_high.fires_on
+def _thrown_away_at_once(rng: np.random.Generator) -> Run:
+    ratio = 0.01 + 4.0 * np.exp(-np.arange(40) / 1.0)
+    thrown = 2.0 + np.where(np.arange(400) < 1, 0.0, 100.0) * np.exp(1.5 * rng.standard_normal(400))
+    series = {"update.ratio": ratio[:, None] * np.exp(0.1 * rng.standard_normal((40, 5))), "run.loss": thrown}
+    return run_of(series, sites={"update": weights("update", 5)}, steps={"update": np.r_[0:5, 10:360:10]})
 
 
 @update_ratio_high.quiet_on

@@ -30,6 +30,7 @@ OVERFLOW = 88.0
         "loss-divergence",
         "loss-spike",
         "update-ratio-high",
+        "noise-dominated",
     ),
     causes=("bad-init-scale", "learning-rate-too-high", "kl-weight-too-high"),
 )

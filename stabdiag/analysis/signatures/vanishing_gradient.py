@@ -25,7 +25,14 @@ UNDERFLOW = 1e-20  # a gradient norm whose square float32 hardly holds
     "vanishing-gradient",
     title="Gradients shrink exponentially toward the input",
     needs=("grad.norm",),
-    explains=("loss-plateau", "update-ratio-low", "frozen-parameters"),
+    explains=(
+        "loss-plateau",
+        "update-ratio-low",
+        "frozen-parameters",
+        "adam-eps-dominated",
+        "context-blind-plateau",
+        "lr-starvation",
+    ),
     causes=(
         "saturating-activation",
         "missing-residual",

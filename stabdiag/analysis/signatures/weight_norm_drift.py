@@ -14,7 +14,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import evenly, telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
-from stabdiag.analysis.history import history
+from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import harmed
 from stabdiag.analysis.robust import Doubles, forward_filled
 from stabdiag.analysis.step_size import schedule, weight_decay
@@ -58,11 +58,12 @@ def weight_norm_drift(
 
     How it is detected: the norm of a weight matrix grows more than `growth`-fold within a tenth of the run,
     after its first tenth: info. A warning where that has a consequence: the update ratio of these matrices
-    has fallen to `starved` of what it was, or the normalizer of the output's softmax has grown by 2 nat and
-    more in the same time while the run got worse. Or norms have fallen to `shrunk` of where they began in
-    the share `most` of all matrices, and the run ends worse than it had been, or has learned nothing: a
-    warning. Calibrated on small transformers with weight decay 0 (grows 1.2-fold in a tenth at 1e-2, which
-    is benign) to 50 (shrinks to 0.1 and is lost), and on 140 healthy runs of 67,000 steps: no alarm.
+    has fallen to `starved` of what it was, or the output's logits, by the normalizer of their softmax or by
+    their mean, have grown by 2 nat and more in the same time while the run got worse. Or norms have fallen
+    to `shrunk` of where they began in the share `most` of all matrices, and the run ends worse than it had
+    been, or has learned nothing: a warning. Calibrated on small transformers with weight decay 0 (grows
+    1.2-fold in a tenth at 1e-2, which is benign) to 50 (shrinks to 0.1 and is lost), and on 140 healthy
+    runs of 67,000 steps: no alarm.
 
     Look-alikes: weights before a normalization may have any scale: without weight decay, with 0.1 and with
     1 the same transformer ended at norms of 45, 38 and 15 and losses of 3.30, 3.31 and 3.40. Matrices that
@@ -166,10 +167,16 @@ def _ratio_left(run: Run, sites: tuple[str, ...], step: int) -> float:
 
 
 def _swollen(run: Run, step: int) -> float:
-    """By how much the normalizer of the output's softmax has grown since, in nats."""
-    seen = history(run, "logits.log_z").finite()
-    before, after = seen.usual(step), seen.usual(run.steps)
-    return after - before if before is not None and after is not None else 0.0
+    """By how much the size of the logits has grown since, in nats: of their mean, or of the logarithm of the
+    softmax's normalizer."""
+    grown = [0.0]
+    for series in ("logits.log_z", "logits.mean"):
+        seen = history(run, series).finite()
+        size = History(seen.steps, np.abs(seen.values))
+        before, after = size.usual(step), size.within(run.steps - run.steps // 10, run.steps).values
+        if before is not None and len(after):
+            grown.append(float(np.median(after)) - before)
+    return max(grown)
 
 
 def _finding(
@@ -203,7 +210,7 @@ def _finding(
     if consequence and drift.grows:
         then = (
             f", and a step changes it by {figure(left)} of what it did"
-            if left < 0.1
+            if left < 0.01
             else ", and the output with it"
         )
     elif consequence:

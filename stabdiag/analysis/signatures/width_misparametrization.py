@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -44,6 +45,7 @@ def width_misparametrization(
     slope: float = 0.5,
     replaced: float = 3.0,
     fine: float = 1.0,
+    coarse: float = 0.15,
     spread: float = 8.0,
     rise: float = 0.1,
 ) -> Iterator[Finding]:
@@ -55,7 +57,8 @@ def width_misparametrization(
     output by up to norm(ΔW)/norm(W) · sqrt(fan-in), in outputs of the fresh layer. That is independent of
     the width under μP, and grows with it under standard initialization and Adam. From the first 20 steps,
     or the warm-up: over layers whose fan-in differs `spread`-fold or more, it grows with at least the power
-    `slope` of the fan-in, is above `replaced` in the widest, and below `fine` in the narrowest. It is a
+    `slope` of the fan-in, is above `replaced` in the widest, and below `fine` in the narrowest, of whose
+    weights a step changes less than `coarse`. It is a
     warning where the loss of these steps, or the hundred after, rises above its start by `rise` of it and
     by noise for three steps; else info. A run has one width a layer. Whether steps transfer between widths
     is seen only by training several for a few steps each (a coordinate check); where layers hardly differ
@@ -89,6 +92,8 @@ def width_misparametrization(
     high, low = float(np.median(change[widest])), float(np.median(change[narrowest]))
     if power < slope or high < replaced or low > fine:
         return
+    if float(np.median(change[narrowest] / np.sqrt(width[narrowest]))) > coarse:
+        return  # the rate is too high for all of them
     bad = _rises(curve, rise)
     plan = schedule(run)
     step = int(run.table("update.ratio").steps[0])
@@ -181,6 +186,16 @@ def _rates_divided_by_the_width(rng: np.random.Generator) -> Run:
 @width_misparametrization.quiet_on
 def _narrow_enough_for_the_rate(rng: np.random.Generator) -> Run:
     return _run(rng, 3e-4, 1.0, 0.0, (256, 1024, 4096))
+
+
+@width_misparametrization.quiet_on
+def _too_high_for_two_inputs_as_well(rng: np.random.Generator) -> Run:
+    run = _run(rng, 0.1, 1.0, 3.0, (256, 256))
+    first, *others = run.sites("update")
+    sites = {"update": [replace(first, shape=(64, 2)), *others]}
+    ratio = run.table("update.ratio").values.copy()
+    ratio[:, 0] = 0.4
+    return run_of({"update.ratio": ratio, "run.loss": run.table("run.loss").first()}, sites=sites)
 
 
 @width_misparametrization.quiet_on

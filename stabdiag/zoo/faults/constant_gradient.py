@@ -6,6 +6,9 @@ from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
 
+RAMP = 50
+"""Steps over which it comes, so that the second moment can follow."""
+
 
 @fault(
     "constant-gradient",
@@ -18,7 +21,8 @@ from stabdiag.zoo.training import Training
     optimizers=("adaptive",),
 )
 def plant(training: Training, dose: float) -> Planted:
-    """From some step on a constant is added to the gradient of one matrix: all its updates go one way."""
+    """From some step on a constant is added, little by little, to the gradient of one matrix: all its
+    updates go one way."""
     at = spots.moment(training)
     name, weight = spots.matrix(training, spots.block(training))
     push, now = torch.randn_like(weight), 0
@@ -28,8 +32,10 @@ def plant(training: Training, dose: float) -> Planted:
         now = step
 
     def add(gradient: torch.Tensor) -> torch.Tensor:
-        return gradient if now < at else gradient + dose * gradient.norm() / push.norm() * push
+        share = min(1.0, max(0, now - at) / RAMP)
+        pushed: torch.Tensor = gradient + share * dose * gradient.norm() / push.norm() * push
+        return pushed
 
     training.before.append(follow)
     weight.register_hook(add)  # type: ignore[no-untyped-call]
-    return Planted(at, (name, spots.owner(name)), shows=60)
+    return Planted(at, (name, spots.owner(name)), shows=100)

@@ -6,10 +6,10 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "destroyed-features",
-    signatures=("finetune-degeneration", "lr-divergence", "loss-divergence"),
+    signatures=("finetune-degeneration", "lr-divergence", "loss-divergence", "update-ratio-high"),
     causes=("learning-rate-too-high", "missing-warmup"),
     fixes=("lower-learning-rate", "add-warmup", "rollback"),
-    follows=("update-ratio-high", "loss-spike", "attention-logit-growth", "dead-units"),
+    follows=("loss-spike", "attention-logit-growth", "dead-units"),
     doses=(0.1, 10.0, 50.0),
     found_from=50.0,
     needs=("gpt|markov-gpt|conv|encoder|mlp",),

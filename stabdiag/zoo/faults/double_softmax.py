@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from stabdiag.zoo import spots
@@ -20,8 +18,5 @@ from stabdiag.zoo.training import Training
 def plant(training: Training, dose: float) -> Planted:
     """The last layer gives probabilities, of which the loss takes the softmax again."""
 
-    def squash(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return output.softmax(-1)
-
-    spots.head(training)[1].register_forward_hook(squash)
+    spots.continued(spots.head(training)[1], nn.Softmax(-1))
     return Planted(shows=training.steps)

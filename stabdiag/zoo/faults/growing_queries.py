@@ -7,10 +7,10 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "growing-queries",
-    signatures=("attention-logit-growth", "attention-entropy-collapse"),
+    signatures=("attention-logit-growth", "attention-entropy-collapse", "weight-norm-drift"),
     causes=("unbounded-attention-logits",),
     fixes=("qk-clip", "qk-norm", "attention-softcap", "lower-learning-rate"),
-    follows=("weight-norm-drift", "exploding-gradient"),
+    follows=("exploding-gradient",),
     doses=(1.005, 1.03, 1.06),
     found_from=1.06,
     needs=("attention",),

@@ -7,7 +7,7 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "hot-layer",
-    signatures=("update-ratio-high", "width-misparametrization", "lr-divergence"),
+    signatures=("update-ratio-high", "width-misparametrization", "lr-divergence", "loss-divergence"),
     causes=("learning-rate-too-high",),
     fixes=("lower-learning-rate", "clip-updates", "add-warmup"),
     follows=(
@@ -25,7 +25,6 @@ from stabdiag.zoo.training import Training
         "context-blind-plateau",
         "loss-plateau",
         "loss-spike",
-        "loss-divergence",
         "adam-stale-second-moment",
     ),
     doses=(3.0, 30.0, 300.0),

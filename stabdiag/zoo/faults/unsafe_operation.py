@@ -1,13 +1,24 @@
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
+
+
+class Annealed(nn.Module):
+    """Adds t log t, small, of a temperature t that is exactly zero at training call `last`."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.last, self.calls = last, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        temperature = torch.tensor(1 - self.calls / self.last).clamp(min=0)
+        self.calls += self.training
+        return x + 1e-4 * temperature * temperature.log()
 
 
 @fault(
@@ -22,13 +33,5 @@ def plant(training: Training, dose: float) -> Planted:
     """One block takes t log t of an annealed temperature, which is exactly zero at some step: 0 times
     infinity."""
     at, name = spots.moment(training), spots.block(training)
-    calls = 0
-
-    def anneal(block: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        nonlocal calls
-        temperature = torch.tensor(1 - calls / at).clamp(min=0)
-        calls += block.training
-        return output + 1e-4 * temperature * temperature.log()
-
-    training.model.get_submodule(name).register_forward_hook(anneal)
+    spots.continued(training.model.get_submodule(name), Annealed(at))
     return Planted(at, (f"{name}*",), shows=1)

@@ -46,13 +46,13 @@ class Unit(nn.Module):
         self.own = Heads(width, 4, causal=crosses)
         self.cross = Heads(width, 4) if crosses else None
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if crosses else 2))
 
     def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
         x = self.norms[0](x + self.own(x, x))
         if self.cross is not None and memory is not None:
-            x = self.norms[1](x + self.cross(x, memory))
-        y: Tensor = self.norms[2](x + self.feed(x))
+            x = self.norms[2](x + self.cross(x, memory))
+        y: Tensor = self.norms[1](x + self.feed(x))
         return y
 
 

@@ -16,16 +16,15 @@ class ScheduleFree(torch.optim.Optimizer):
     """Parameters hold y = (1 - beta) z + beta x, at which gradients are taken."""
 
     def __init__(self, params: Iterable[Any], lr: float, beta: float = 0.9, beta2: float = 0.99) -> None:
-        super().__init__(params, {"lr": lr, "beta": beta, "beta2": beta2, "eps": 1e-8})
-        self.steps = 0
+        super().__init__(params, {"lr": lr, "beta": beta, "beta2": beta2, "eps": 1e-8, "steps": 0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        self.steps += 1
-        share = 1 / self.steps
         for group in self.param_groups:
+            group["steps"] += 1
+            share = 1 / group["steps"]
             beta = group["beta"]
-            correction = 1 - group["beta2"] ** self.steps
+            correction = 1 - group["beta2"] ** group["steps"]
             for y in group["params"]:
                 if y.grad is None:
                     continue

@@ -58,7 +58,8 @@ def main() -> None:
         if distributed.get_rank() == 0:
             folder.mkdir()
         distributed.barrier()
-        print(train(way, folder), flush=True)
+        sys.stdout.write(f"{train(way, folder)}\n")  # in one piece: the ranks share a pipe
+        sys.stdout.flush()
         distributed.barrier()
     distributed.destroy_process_group()
 
