@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -94,11 +96,11 @@ def test_an_optimizer_goes_on_from_its_state_as_if_it_had_not_stopped(optimizer)
     for gradient in gradients[:4]:
         weight.grad = gradient.clone()
         one.step()
-    copy = torch.nn.Parameter(weight.detach().clone())
-    other = OPTIMIZERS[optimizer].make([copy], 0.1)
-    other.load_state_dict(one.state_dict())
+    again = torch.nn.Parameter(weight.detach().clone())
+    other = OPTIMIZERS[optimizer].make([again], 0.1)
+    other.load_state_dict(deepcopy(one.state_dict()))
     for gradient in gradients[4:]:
-        weight.grad, copy.grad = gradient.clone(), gradient.clone()
+        weight.grad, again.grad = gradient.clone(), gradient.clone()
         one.step()
         other.step()
-    torch.testing.assert_close(copy, weight)
+    torch.testing.assert_close(again, weight)

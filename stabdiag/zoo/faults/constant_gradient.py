@@ -33,8 +33,8 @@ def plant(training: Training, dose: float) -> Planted:
 
     def add(gradient: torch.Tensor) -> torch.Tensor:
         share = min(1.0, max(0, now - at) / RAMP)
-        added: torch.Tensor = share * dose * gradient.norm() / push.norm() * push
-        return gradient + added
+        pushed: torch.Tensor = gradient + share * dose * gradient.norm() / push.norm() * push
+        return pushed
 
     training.before.append(follow)
     weight.register_hook(add)  # type: ignore[no-untyped-call]
