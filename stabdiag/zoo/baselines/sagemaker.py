@@ -69,7 +69,8 @@ def _of_the_start(weights: Recorded) -> Iterator[Alarm]:
     early = weights.steps < FIRST
     if matrices and early.any():
         variances = weights.values[early][:, matrices] ** 2 / elements([weights.sites[i] for i in matrices])
-        known = np.where(variances > 0, variances, np.nan)
-        ratio = np.nanmax(known, axis=1) / np.nanmin(known, axis=1)
+        positive = variances > 0
+        largest = np.where(positive, variances, 0.0).max(axis=1)
+        ratio = largest / np.where(positive, variances, np.inf).min(axis=1)
         for step in episodes(weights.steps[early], ratio > VARIANCE_RATIO):
             yield Alarm(step, "PoorWeightInitialization", ("bad-initialization",))

@@ -6,12 +6,17 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "peak-too-high",
-    signatures=("warmup-end-instability", "lr-divergence", "loss-divergence", "update-ratio-high"),
+    signatures=(
+        "warmup-end-instability",
+        "lr-divergence",
+        "loss-divergence",
+        "update-ratio-high",
+        "attention-logit-growth",
+        "attention-entropy-collapse",
+    ),
     causes=("learning-rate-too-high", "missing-warmup"),
     fixes=("lower-learning-rate", "add-warmup", "rollback"),
     follows=(
-        "attention-logit-growth",
-        "attention-entropy-collapse",
         "residual-stream-growth",
         "weight-norm-drift",
         "output-logit-drift",
