@@ -101,9 +101,7 @@ def _jumped(absmax: Floats, ratio: Floats, jump: float, rise: float) -> list[Jum
         stays = hit[:-2] & hit[1:-1] & hit[2:]
         if stays.any():
             row = int(np.argmax(stays))
-            found.append(
-                (row, column, float(np.exp(usual.center[row])), float(np.exp(of_size.center[row])))
-            )
+            found.append((row, column, float(np.exp(usual.center[row])), float(np.exp(of_size.center[row]))))
     return sorted(found)
 
 
