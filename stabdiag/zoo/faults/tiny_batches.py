@@ -10,7 +10,7 @@ from stabdiag.zoo.training import Training
     causes=("batch-too-small",),
     fixes=("larger-batch", "lower-learning-rate"),
     follows=("loss-plateau", "context-blind-plateau", "oscillating-plateau"),
-    needs=("gpt|mlp|lstm",),
+    needs=("mlp|lstm",),
     batch=1,
     steps=1200,
     least="info",
