@@ -6,12 +6,12 @@ the loss did afterwards.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.pretrained import pretrained
 from stabdiag.core.run import Run
 
 LITTLE = 0.35
@@ -22,18 +22,20 @@ frequencies of the classes. A language model that has fallen back to these has l
 
 def suffers(run: Run, since: int) -> bool:
     """Whether the loss shows harm, rose after step `since`, or got stuck with little learned; False where
-    none was recorded."""
+    none was recorded. A model that was trained before need not gain: it suffers where it loses."""
     curve = _curve(run)
-    if curve is None or curve.harmed:
-        return curve is not None
+    if curve is None:
+        return False
+    if curve.harmed:
+        return not _holds(run, curve) or _rose(curve, since)
     if curve.several or len(curve.values) < 20:
         return False
     return _rose(curve, since) or stuck(run, since)
 
 
 def improves(run: Run, since: int) -> bool:
-    """Whether the loss reached a clearly lower level after step `since` than it had then. False where too
-    little came after, or no loss was recorded."""
+    """Whether the loss reached a clearly lower level after step `since` than it had then, or went down all
+    the way from there. False where too little came after, or no loss was recorded."""
     curve = _curve(run)
     if curve is None or curve.several:
         return False
@@ -42,7 +44,22 @@ def improves(run: Run, since: int) -> bool:
     if not np.isfinite(before).any() or not np.isfinite(after).any():
         return False
     usual = float(np.nanmin(before[-curve.window :]))
-    return bool(usual - np.nanmin(after) > max(curve.margin, 0.05 * curve.progress))
+    if usual - np.nanmin(after) > max(curve.margin, 0.05 * curve.progress):
+        return True
+    return _descends(curve, at)
+
+
+def _descends(curve: LossCurve, at: int) -> bool:
+    """Whether the last third after position `at` lies below the first, and below what was before, by more
+    than 4 standard errors and 5 % of the progress. What many steps say together, a short window does not."""
+    before = curve.values[max(at - curve.window, 0) : at + 1]
+    first, _, last = np.array_split(curve.values[at + 1 :], 3)
+    if min(np.isfinite(part).sum() for part in (first, last)) < curve.window:
+        return False
+    end = float(np.nanmedian(last))
+    error = 1.25 * curve.noise * float(np.sqrt(2 / len(last)))
+    gained = min(float(np.nanmedian(first)), float(np.nanmedian(before))) - end
+    return gained > max(4 * error, 0.05 * curve.progress)
 
 
 def stalled(run: Run) -> bool:
@@ -58,13 +75,25 @@ def stalled(run: Run) -> bool:
 
 def stuck(run: Run, since: int) -> bool:
     """Whether the second half of the run brought nothing, with little learned in the first, within which
-    `since` lies. What a classifier learns counts from the loss of guessing, where it began above that."""
+    `since` lies. What a classifier learns counts from the loss of guessing, where it began above that. A
+    model that was trained before has learned already."""
     curve = _curve(run)
-    if curve is None or not stalled(run) or since > curve.steps[len(curve.steps) // 2]:
+    if (
+        curve is None
+        or not stalled(run)
+        or pretrained(run) is not None
+        or since > curve.steps[len(curve.steps) // 2]
+    ):
         return False
-    classes = run.fact("loss", "classes")
-    start = min(curve.start, math.log(classes)) if isinstance(classes, int) and classes > 1 else curve.start
+    guess = guessing(run)
+    start = curve.start if guess is None else min(curve.start, guess)
     return bool(start - curve.best < LITTLE * abs(start))
+
+
+def _holds(run: Run, curve: LossCurve) -> bool:
+    """Whether a model that was trained before has kept the loss that it began with."""
+    risen = curve.end - curve.start > max(curve.margin, 0.1 * abs(curve.start))
+    return curve.lost_from is None and not curve.made_progress and not risen and pretrained(run) is not None
 
 
 def _rose(curve: LossCurve, since: int) -> bool:
@@ -75,7 +104,10 @@ def _rose(curve: LossCurve, since: int) -> bool:
     if not np.isfinite(before).any():
         return False
     usual = float(np.nanmin(before))
-    return curve.end - usual > max(curve.margin, 0.25 * (curve.start - usual))
+    # At the start a level is that of few values, and of one in the first step.
+    known = min(max(at - curve.window, 0) + 1, curve.window)
+    margin = curve.margin * float(np.sqrt(curve.window / known))
+    return curve.end - usual > max(margin, 0.25 * (curve.start - usual))
 
 
 def _curve(run: Run) -> LossCurve | None:

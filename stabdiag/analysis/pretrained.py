@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.history import history
 from stabdiag.core.run import Run
 
@@ -23,9 +22,9 @@ def pretrained(run: Run) -> str | None:
     uneven = _unevenness(run)
     if uneven is not None and uneven > UNEVEN:
         return f"the gains of its normalization layers differed by {100 * (uneven - 1):.0f} % at the start"
-    classes, loss = run.fact("loss", "classes"), history(run, "run.loss").finite()
-    if isinstance(classes, int) and classes > 1 and len(loss) and loss.values[0] < 0.8 * math.log(classes):
-        return f"its first loss was {loss.values[0]:.2f}, where guessing costs {math.log(classes):.2f}"
+    guess, loss = guessing(run), history(run, "run.loss").finite()
+    if guess is not None and len(loss) and loss.values[0] < 0.8 * guess:
+        return f"its first loss was {loss.values[0]:.2f}, where guessing costs {guess:.2f}"
     return None
 
 

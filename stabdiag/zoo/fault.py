@@ -32,12 +32,12 @@ class Fault:
 
     `plant` puts it into a training, as strong as `dose`, somewhere and at some step that it draws from the
     training's own random numbers. `doses` go from benign to fatal; one from `found_from` on has to be
-    found, a weaker one only where it does harm. A right diagnosis has one of `signatures` (the first is its
-    proper name) as the root of an incident of at least severity `least`, one of `causes`, and one of
-    `fixes`. `follows` are further signatures that tell the truth about it. It can be planted in
-    architectures that have all traits `needs` ("a|b": either), made with `shape`, to which the fault itself
-    adds `broken`, and trained by one of `optimizers` (empty: by any), in `world` processes. `leads` where
-    something can be seen before the loss shows it."""
+    found, a weaker one only where it does harm (infinite: none has to, where all depends on the place). A
+    right diagnosis has one of `signatures` (the first is its proper name) as the root of an incident of at
+    least severity `least`, one of `causes`, and one of `fixes`. `follows` are further signatures that tell
+    the truth about it. It can be planted in architectures that have all traits `needs` ("a|b": either),
+    made with `shape`, to which the fault itself adds `broken`, and trained by one of `optimizers` (empty:
+    by any), in `world` processes. `leads` where something can be seen before the loss shows it."""
 
     id: str
     plant: Plant

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stabdiag.analysis.losscurve import several_optimizers
 from stabdiag.core.run import MissingSeries, Run
 
 Doubles = NDArray[np.float64]
@@ -27,7 +28,8 @@ def losses(run: Run) -> tuple[NDArray[np.int64], Doubles]:
 def harm(run: Run, twin: Run) -> int | None:
     """The first step of ten at which the smoothed loss lies above the twin's by more than 5 % of the twin's
     progress and three deviations of their difference; or the first non-finite one. None where neither
-    comes."""
+    comes. The losses of opposed players part by themselves: there it is by twice the highest level of the
+    twin."""
     steps, values = losses(run)
     _, sound = losses(twin)
     count = min(len(values), len(sound))
@@ -39,7 +41,10 @@ def harm(run: Run, twin: Run) -> int | None:
     level = _smoothed(sound[:count])
     progress = np.nanmax(level) - np.nanmin(level)
     noise = np.nanstd(sound[:count] - level) * np.sqrt(2 / SMOOTH)
-    worse = (gap > max(0.05 * progress, 3 * noise)).astype(int)
+    least = max(0.05 * progress, 3 * noise)
+    if several_optimizers(twin):
+        least = max(least, 2 * float(np.nanmax(np.abs(level))))
+    worse = (gap > least).astype(int)
     runs = np.convolve(worse, np.ones(LASTS, dtype=int), mode="valid") == LASTS
     first = int(steps[np.argmax(runs)]) if runs.any() else None
     known = [step for step in (first, first_broken) if step is not None]

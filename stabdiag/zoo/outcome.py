@@ -67,7 +67,8 @@ class Outcome:
         if fault is None or self.planted is None:
             return False
         order = list(fault.doses)
-        strong = not fault.found_from or order.index(self.case.dose) >= order.index(fault.found_from)
+        enough = order.index(fault.found_from) if fault.found_from in order else len(order)
+        strong = not fault.found_from or order.index(self.case.dose) >= enough
         return strong or (self.harmed is not None and self.harmed >= self.planted.step)
 
     @property

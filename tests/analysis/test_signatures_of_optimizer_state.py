@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,21 @@ def test_a_stale_moment_is_told_where_and_when_it_moved_before_the_loss():
 def test_a_stale_moment_that_follows_the_loss_is_no_cause_of_it():
     run = optimizer(rms=spiked(260, 25.0), loss=risen(250, 40))
     assert only("adam-stale-second-moment", run).severity == Severity.info
+
+
+@pytest.mark.parametrize(("grown", "told"), [(253, False), (251, True)])
+def test_updates_between_two_records_follow_the_loss_where_it_rose_before_the_gradient(grown, told):
+    rms = np.ones((80, 4))
+    rms[51:56, 2] = 25.0
+    gradient = np.ones((400, 4))
+    gradient[grown : grown + 40] = 30.0
+    sites = {"optimizer": MATRICES, "grad": [replace(site, kind="grad") for site in MATRICES]}
+    series = {"optimizer.rms": rms, "optimizer.step": np.full((80, 4), 0.25)}
+    series |= {"run.loss": risen(252, 40), "grad.norm": gradient}
+    steps = {"optimizer": np.arange(0, 400, 5)}
+    assert (
+        none("adam-stale-second-moment", run_of(series, sites=sites, steps=steps, events=adam(0.999))) != told
+    )
 
 
 def test_how_far_a_moment_may_lag_depends_on_its_memory():

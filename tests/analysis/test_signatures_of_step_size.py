@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from stabdiag.analysis.aftermath import after
 from stabdiag.analysis.catalogue import SIGNATURES
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Severity
 from stabdiag.core.run import RunInfo
@@ -218,3 +220,42 @@ def test_growth_is_dated_by_where_it_begins():
     assert finding.sites == ("layers.1.weight",)
     assert 150 <= finding.onset_step <= 153
     assert finding.severity == Severity.info
+
+
+def test_a_loss_that_swings_once_it_was_thrown_up_is_up():
+    loss = np.full(200, 1.0) + 0.01 * RNG(0).standard_normal(200)
+    loss[:20] = 3.0
+    loss[100:120:2] += 0.5
+    loss[101:121:4] += 0.5
+    assert after(loss_curve(run_of({"run.loss": loss})), 100).bad
+
+
+def test_a_rate_too_low_for_the_fastest_matrix_is_so_where_gradients_vanish():
+    ratio = np.full((400, 6), 1e-6)
+    gradient = np.tile(4.0 ** np.arange(6), (400, 1))
+    series = {"run.loss": 2.3 + 0.01 * RNG(0).standard_normal(400), "run.lr": np.full(400, 1e-7)}
+    series |= {"update.ratio": ratio, "grad.norm": gradient}
+    sites = {"update": matrices("update", 6), "grad": matrices("grad", 6)}
+    assert only("lr-starvation", run_of(series, sites=sites)).severity == Severity.warning
+    ratio[:, -1] = 1e-2
+    assert not list(SIGNATURES["lr-starvation"](run_of(series, sites=sites)))
+
+
+def test_growing_weights_that_take_the_mean_logit_with_them_have_a_consequence():
+    norm = np.full((400, 3), 4.0)
+    norm[:, 2] *= np.exp(0.05 * np.maximum(np.arange(400) - 200, 0))
+    loss = np.concatenate([falling(250), np.linspace(2.0, 20.0, 150)])
+    series = {"weight.norm": norm, "run.loss": loss, "logits.mean": -np.maximum(norm[:, 2] - 4.0, 0.0)}
+    sites = {"weight": matrices("weight", 3), "logits": [Site("logits", "head")]}
+    assert only("weight-norm-drift", run_of(series, sites=sites)).severity == Severity.warning
+
+
+def test_a_loss_thrown_up_at_once_is_not_hidden_by_how_it_scatters_later():
+    ratio = np.full((200, 3), 0.01)
+    ratio[:3] = 2.0
+    loss = np.full(200, 20.0)
+    loss[0], loss[50:] = 2.0, 1e4 * RNG(0).exponential(1.0, 150)
+    # Of opposed players nobody knows who is harmed.
+    sites = {"update": matrices("update", 3), "run": [Site("run", "run"), Site("run", "Adam.1.0")]}
+    series = {"update.ratio": ratio, "run.loss": np.column_stack([loss, np.full(200, np.nan)])}
+    assert only("update-ratio-high", run_of(series, sites=sites)).severity == Severity.warning

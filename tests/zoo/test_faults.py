@@ -257,7 +257,7 @@ def test_every_fault_says_what_it_plants_and_what_a_right_diagnosis_is():
     for fault in FAULTS:
         assert fault.doc.endswith("."), fault.id
         assert fault.signatures, fault.id
-        assert fault.found_from == 0 or fault.found_from in fault.doses, fault.id
+        assert fault.found_from in {0.0, math.inf, *fault.doses}, fault.id
         assert not {*fault.signatures} & {*fault.follows}, fault.id
 
 

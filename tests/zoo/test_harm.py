@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 from stabdiag.zoo.harm import harm, loss_alarms
 
@@ -45,6 +46,20 @@ def test_harm_knows_no_unit_of_the_loss():
     loss, twin = falling(1), falling(2)
     loss[200:] += 0.5
     assert harm(run(1e6 * loss - 7e6), run(1e6 * twin - 7e6)) == harm(run(loss), run(twin))
+
+
+def test_losses_of_opposed_players_part_without_harm_unless_they_leave_all_bounds():
+    def opposed(loss):
+        sites = {"run": [Site("run", "run"), Site("run", "AdamW.1.0")]}
+        rates = np.full((len(loss), 2), 1e-3)
+        whole = np.column_stack([loss, np.full(len(loss), np.nan)])
+        return run_of({"run.loss": whole, "run.lr": rates}, sites=sites)
+
+    parted, thrown = falling(1), falling(1)
+    parted[200:] += 0.5
+    thrown[200:] += 500.0
+    assert harm(opposed(parted), opposed(falling(2))) is None
+    assert harm(opposed(thrown), opposed(falling(2))) == pytest.approx(200, abs=5)
 
 
 def test_the_watch_on_the_loss_sees_six_deviations_and_a_nan_does_not_blind_it():

@@ -11,10 +11,12 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import outputs, weights
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.initial import LINEAR, Uninitialized, never_initialized
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
+from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 
@@ -52,10 +54,11 @@ def bad_initialization(
 
     How it is detected: at step 0 only. Parameters hold values that are not finite, or beyond 1,000 in a
     linear layer and a million elsewhere, or denormal, or most matrices are zero: memory that no
-    initialization wrote to, as `to_empty` leaves it; critical where values are wild. Or the cross-entropy
-    is more than `excess` nats above ln(classes), which a model without an opinion has; a warning from
-    `severe` x ln(classes) above it. Or the rms of the outputs of the linear layers, the last one left out,
-    changes steadily over 4 layers or more and by more than `grows` times in all, or to less than `shrinks`.
+    initialization wrote to, as `to_empty` leaves it; critical where values are wild. Or the cross-entropy,
+    in the mean as torch's function has it, whatever the script makes of it, is more than `excess` nats
+    above ln(classes), which a model without an opinion has; a warning from `severe` x ln(classes) above it.
+    Or the rms of the outputs of the linear layers, the last one left out, changes steadily over 4 layers or
+    more and by more than `grows` times in all, or to less than `shrinks`.
 
     Look-alikes: single matrices of zeros are meant (output layers, gates). A loss far below ln(classes) is
     a pre-trained model or a head that knows the class frequencies. A sum of several losses has no such
@@ -78,8 +81,9 @@ def bad_initialization(
     if not len(loss.steps) or loss.steps[0] != 0:
         raise NotEvaluable("step 0 was not recorded")
     classes = run.fact("loss", "classes")
-    if isinstance(classes, int | float) and classes > 1 and loss.sites:
-        expected, found = math.log(classes), float(loss.first()[0])
+    if (guess := guessing(run)) is not None and loss.sites:
+        expected = math.log(classes)
+        found = float(loss.first()[0]) * expected / guess
         if found - expected > excess:
             yield _confidently_wrong(run, found, expected, float(classes), excess, severe)
             return
@@ -214,6 +218,16 @@ def _two_gates_of_zeros(rng: np.random.Generator) -> Run:
 @bad_initialization.quiet_on
 def _pretrained(rng: np.random.Generator) -> Run:
     return _loss(1.2, rng)
+
+
+@bad_initialization.quiet_on
+def _a_sum_over_the_batch(rng: np.random.Generator) -> Run:
+    mean = 1.0 + 0.8 * np.exp(-np.arange(100) / 20) + 0.02 * rng.standard_normal(100)
+    return run_of(
+        {"run.loss": 32 * mean, "targets.loss": mean},
+        sites={"targets": [Site("targets", "cross-entropy")]},
+        events=[Event("loss", 0.0, data={"function": "cross-entropy", "classes": 6})],
+    )
 
 
 @bad_initialization.quiet_on

@@ -12,6 +12,7 @@ from stabdiag.analysis.episodes import Episode, episodes
 from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.robust import baseline
 from stabdiag.analysis.step_size import schedule
+from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
@@ -51,12 +52,16 @@ def loss_spike(
     usual values (spikes never enter their own baseline) and by at least 5 % of the progress made, and
     is back within `returns` steps; a single high step must reach 1.5 `z`. It is a warning where the
     loss rose by `large` of the progress, and stayed up for 3 steps or more or was above `single_z`
-    deviations once; or where it stayed up repeatedly. Single high steps more frequent than `tail` in
+    deviations once; or where it stayed up repeatedly; never where several optimizers train, whose losses
+    are a game: what one side loses the other has won. Single high steps more frequent than `tail` in
     1,000 are the tails of the run's own noise and are left out.
 
     Look-alikes: tiny batches have heavy-tailed losses; a rise that stays is loss-divergence. One bad
     batch is high for one step and normal on the next; a spike of the optimizer lasts several steps, on
     different data.
+
+    Calibrated on: no finding above info in 222 healthy runs of 83,963 steps: fewer than 0.04 in 1,000, at
+    95 %. Heavy-tailed regression jumps ten times in 40 steps by 33 deviations, and is left out.
 
     Fixes: for a bad batch, skip and clean it; for the optimizer, a lower learning rate, clipping, or a
     smaller beta2.
@@ -78,8 +83,8 @@ def loss_spike(
         for e in episodes(counted, heights)
         if _returned(e, usual.flagged, curve.steps, returns) and (_stayed(e) or deviations[e.peak] > 1.5 * z)
     ]
-    narrow = [e for e in found if not _stayed(e)]
-    if len(narrow) > max(2.0, tail * len(counted) / 1000):
+    narrow = [_jumps(counted[e.first : e.last + 1]) for e in found if not _stayed(e)]
+    if sum(narrow) > max(2.0, tail * len(counted) / 1000):
         found = [e for e in found if _stayed(e)]
 
     def grave(episode: Episode) -> bool:
@@ -91,7 +96,7 @@ def loss_spike(
     groups = [[e] for e in found] if len(found) <= LISTED else [found]
     for group in groups:
         worst = max(group, key=lambda e: heights[e.peak])
-        warn = repeated or any(grave(e) for e in group)
+        warn = not curve.several and (repeated or any(grave(e) for e in group))
         at, onset = worst.peak, int(curve.steps[group[0].first])
         before, peak = float(usual.center[at]), float(curve.values[at])
         facts = {
@@ -118,6 +123,11 @@ def loss_spike(
             evidence=(Evidence("run.loss", ("run",), threshold=before + z * float(usual.scale[at])),),
             facts=facts if rate is None else {**facts, "lr": rate},
         )
+
+
+def _jumps(flagged: np.ndarray) -> int:
+    """How often the loss went up, from an unflagged step to a flagged one."""
+    return 1 + int(np.count_nonzero(flagged[1:] & ~flagged[:-1]))
 
 
 def _stayed(episode: Episode) -> bool:
@@ -152,6 +162,21 @@ def _one_bad_batch(rng: np.random.Generator) -> Run:
 @loss_spike.quiet_on
 def _heavy_tails(rng: np.random.Generator) -> Run:
     return run_of({"run.loss": _falling(rng) + 0.05 * rng.pareto(1.5, 400)})
+
+
+@loss_spike.quiet_on
+def _tails_that_come_close_to_each_other(rng: np.random.Generator) -> Run:
+    loss = _falling(rng)
+    loss[200:250:7] += 3.0
+    return run_of({"run.loss": loss})
+
+
+@loss_spike.quiet_on
+def _a_round_that_one_side_of_a_game_won(rng: np.random.Generator) -> Run:
+    loss = 2.06 + 0.01 * rng.standard_normal(400)
+    loss[200:212] += 0.2
+    sides = [Event("optimizer", 0.0, data={"name": "Adam", "groups": []}) for _ in range(2)]
+    return run_of({"run.loss": loss}, events=sides)
 
 
 @loss_spike.quiet_on

@@ -9,10 +9,10 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "double-softmax",
-    signatures=("loss-plateau",),
+    signatures=("loss-plateau", "context-blind-plateau"),
     causes=("wrong-loss",),
     fixes=("fix-loss",),
-    follows=("context-blind-plateau", "vanishing-gradient", "lr-starvation"),
+    follows=("vanishing-gradient", "lr-starvation"),
     needs=("classes|tokens", "head"),
 )
 def plant(training: Training, dose: float) -> Planted:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import torch
 
 from stabdiag.zoo import spots
@@ -14,7 +16,7 @@ from stabdiag.zoo.training import Training
     fixes=("lower-beta2", "clip-updates", "clip-gradients", "lower-learning-rate"),
     follows=("loss-spike", "update-ratio-high", "exploding-gradient"),
     doses=(3.0, 30.0, 300.0),
-    found_from=30.0,
+    found_from=math.inf,
     optimizers=("adam", "adamw-999"),
     leads=True,
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
@@ -28,7 +30,7 @@ from stabdiag.zoo.training import Training
         "adam-stale-second-moment",
     ),
     doses=(3.0, 30.0, 300.0),
-    found_from=300.0,
+    found_from=math.inf,
 )
 def plant(training: Training, dose: float) -> Planted:
     """One layer moves many times faster than the others, as where its multiplier was forgotten."""

@@ -6,7 +6,7 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "swinging-descent",
-    signatures=("oscillating-plateau", "edge-of-stability"),
+    signatures=("oscillating-plateau", "edge-of-stability", "lr-divergence"),
     causes=("learning-rate-too-high",),
     fixes=("lower-learning-rate",),
     follows=("loss-plateau", "data-repetition", "update-ratio-high", "noise-dominated"),

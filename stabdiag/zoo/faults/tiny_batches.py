@@ -9,12 +9,13 @@ from stabdiag.zoo.training import Training
     signatures=("noise-dominated",),
     causes=("batch-too-small",),
     fixes=("larger-batch", "lower-learning-rate"),
-    follows=("loss-plateau", "oscillating-plateau"),
+    follows=("loss-plateau", "context-blind-plateau", "oscillating-plateau"),
     needs=("gpt|mlp|lstm",),
-    batch=2,
+    batch=1,
+    steps=1200,
     least="info",
 )
 def plant(training: Training, dose: float) -> Planted:
-    """Two samples a batch, split in micro-batches of accumulation, late in training: gradients are noise."""
-    training.accumulate, training.final = 2, 1.0
+    """One sample a batch, and a rate that never falls: late in training, gradients are noise."""
+    training.final = 1.0
     return Planted(shows=training.steps)
