@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
@@ -20,6 +21,8 @@ from stabdiag.core.synthetic import run_of
 LARGEST = float(np.finfo(np.float32).max)
 USUAL = 32
 """Records that say what is usual of a gradient."""
+
+Places = NDArray[np.int64]
 
 
 class _Odd(NamedTuple):
@@ -109,41 +112,48 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
     if "weight.absmax" not in run or "update.norm" not in run:
         return None
     table, change = run.table("weight.absmax"), run.table("update.norm")
-    known, names = {name: i for i, name in enumerate(change.names)}, table.names
     if len(table.steps) < 2 or len(table.sites) < 3 or not len(change.steps):
         return None
     with np.errstate(invalid="ignore", over="ignore"):
         doubled = (table.values[1:] > 2 * table.values[:-1]) & (table.values[:-1] > 0)
-    for row in (np.flatnonzero(doubled.any(axis=1)) + 1).tolist():
-        at = [i for i in np.flatnonzero(doubled[row - 1]).tolist() if names[i] in known]
-        multiples = [_multiple(table, change, row, i, known[names[i]]) for i in at]
-        odd = [(i, multiple) for i, multiple in zip(at, multiples, strict=True) if multiple > 1]
-        if len(odd) == 1 and odd[0][1] > beyond:
-            which, most = odd[0]
-            site, (old, new) = names[which], table.values[row - 1 : row + 1, which].tolist()
-            before, step = int(table.steps[row - 1]), int(table.steps[row])
-            return _Odd(
-                site, before, step, "weight.absmax", most,
-                f"The largest element of {site} went from {figure(old)} to {figure(new)} between steps "
-                f"{before} and {step}, {figure(most)} times what the updates in between can have added; no "
-                "other parameter did.",
-            )  # fmt: skip
-    return None
+    known = {name: i for i, name in enumerate(change.names)}
+    doubled[:, [i for i, name in enumerate(table.names) if name not in known]] = False
+    rows, columns = np.nonzero(doubled)
+    rows += 1
+    multiples = _multiples(table, change, rows, columns, np.array([known.get(n, 0) for n in table.names]))
+    odd = multiples > 1
+    alone = np.bincount(rows[odd], minlength=len(table.steps)) == 1
+    found = np.flatnonzero((multiples > beyond) & alone[rows])
+    if not found.size:
+        return None
+    row, which, most = int(rows[found[0]]), int(columns[found[0]]), float(multiples[found[0]])
+    site, (old, new) = table.names[which], table.values[row - 1 : row + 1, which].tolist()
+    before, step = int(table.steps[row - 1]), int(table.steps[row])
+    return _Odd(
+        site, before, step, "weight.absmax", most,
+        f"The largest element of {site} went from {figure(old)} to {figure(new)} between steps "
+        f"{before} and {step}, {figure(most)} times what the updates in between can have added; no "
+        "other parameter did.",
+    )  # fmt: skip
 
 
-def _multiple(table: Table, change: Table, row: int, column: int, of_change: int) -> float:
-    """By how much the growth of a weight's largest element before `row` exceeds all that the updates since
-    the
-    record before it can have added."""
-    old, new = (float(value) for value in table.values[row - 1 : row + 1, column])
-    last = int(np.searchsorted(change.steps, table.steps[row], side="right"))
-    norms = change.values[:last, of_change].astype(np.float64)
+def _multiples(
+    table: Table, change: Table, rows: Places, columns: Places, of_change: Places
+) -> NDArray[np.float64]:
+    """By how much the growth of a weight's largest element before each place (row, column) exceeds all that
+    the updates since the record before it can have added; `of_change[column]` is its place in `change`."""
+    old, new = (table.values[at, columns].astype(np.float64) for at in (rows - 1, rows))
     # The largest update recorded so far bounds those that were not; the first ones are the largest.
-    largest = float(np.max(norms[np.isfinite(norms)], initial=0.0))
-    if last and np.isposinf(norms[-1]) and old > 100 * float(table.values[0, column]):
-        return 0.0  # in a run that diverges the norm of an update overflows
-    between = int(table.steps[row] - table.steps[row - 1])
-    return (new - old) / (largest * between) if largest > 0 and np.isfinite(new) else 0.0
+    finite = np.where(np.isfinite(change.values), change.values, np.float32(0))
+    largest = np.vstack([np.zeros(finite.shape[1], np.float32), np.maximum.accumulate(finite, axis=0)])
+    last = np.searchsorted(change.steps, table.steps[rows], side="right")
+    bound = largest[last, of_change[columns]] * np.diff(table.steps)[rows - 1]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        multiples = np.where((bound > 0) & np.isfinite(new), (new - old) / bound, 0.0)
+    # In a run that diverges the norm of an update overflows.
+    overflowed = (last > 0) & np.isposinf(change.values[last - 1, of_change[columns]])
+    multiples[overflowed & (old > 100 * table.values[0, columns])] = 0.0
+    return multiples
 
 
 def _gradient(run: Run, alone: float, others: float) -> _Odd | None:
