@@ -20,8 +20,15 @@ ACTS_FROM_THE_START = {
     "peak-too-high",
 }
 """What they do until their step is what makes that step a fault."""
-LEAVE_THE_WEIGHTS = {"memory-leak", "stalled-loader", "slow-rank", "desynced-replica", "batchnorm-lag"}
-"""These harm the machine, another rank, or evaluations."""
+LEAVE_THE_WEIGHTS = {
+    "memory-leak",
+    "stalled-loader",
+    "slow-rank",
+    "desynced-replica",
+    "batchnorm-lag",
+    "tiny-batches",
+}
+"""These harm the machine, another rank, or evaluations; or late in the run alone."""
 STEPS = 20
 SLOW = {"destroyed-features", "stalled-loader"}
 
