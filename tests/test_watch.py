@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,3 +131,17 @@ def test_it_shows_itself_in_a_notebook_and_reports(parts, tmp_path):
     assert report.path == recording.path / "report.html"
     assert "<html" in report.path.read_text()
     assert "iframe" in report._repr_html_()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what a process has open in /proc")
+def test_a_watch_that_has_ended_holds_no_file(tmp_path):
+    def opened():
+        model = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with stabdiag.watch(model, optimizer, log_dir=tmp_path, every=1):
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    first = opened()
+    assert [opened() for _ in range(3)] == [first] * 3

@@ -12,6 +12,7 @@ from torch import nn
 from stabdiag.capture.clipping import Clip
 from stabdiag.capture.inputs import named_inputs
 from stabdiag.capture.kept import KeptStep
+from stabdiag.capture.placement import agreed
 from stabdiag.capture.random_arrays import TorchStates, other_arrays
 from stabdiag.capture.row import Arrays
 from stabdiag.stats.fingerprint import BITS, SAMPLE, fingerprint_on_host, mixture, print_of, sample_of
@@ -55,7 +56,7 @@ class OpenStep:
             self._samples.append((name, (tensor if small else sample_of(tensor)).clone()))
 
     def clip(self, clip: Clip) -> None:
-        norms, held = clip.stacked, clip.parameters
+        norms, held = None if clip.stacked is None else agreed(clip.stacked), clip.parameters
         if norms is not None:
             if len(norms) < len(held):
                 held = [parameter for parameter in held if parameter.grad is not None]

@@ -331,6 +331,8 @@ class Recorder:
         self.guard("flight", self.flight.bring_up_to_date)
         self.abandon()
         self._event("end", steps=self.step)
+        if os.getpid() == self._pid:
+            self.guard("store", self._sink.close)
 
     def _failed(self, probe: str, error: Exception) -> None:
         text = "".join(traceback.format_exception(error))

@@ -27,6 +27,8 @@ class Sink(Protocol):
 
     def event(self, event: Event) -> None: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class _Pending:

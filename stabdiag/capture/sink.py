@@ -33,6 +33,10 @@ class RunSink:
     def event(self, event: Event) -> None:
         self._events.append(event)
 
+    def close(self) -> None:
+        """Gives the file descriptors back."""
+        self._writer.close()
+
 
 def rank_and_world() -> tuple[int, int]:
     """Of torch.distributed where it is initialised, else of the launcher's environment, else (0, 1)."""
