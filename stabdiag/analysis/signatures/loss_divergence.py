@@ -150,7 +150,7 @@ def _risen(curve: LossCurve, lost: float, rise: float, settle: int) -> Rise | No
     needed = np.maximum(curve.margin, np.maximum(lost * (curve.start - best), rise * abs(curve.start)))
     if curve.several:
         needed = np.full_like(needed, 100.0 * float(np.nanmedian(np.abs(level))))
-    elif np.nanmin(curve.values) > 0:
+    elif np.nanmin(curve.values, initial=np.inf) > 0:
         needed = np.where(_lost_decades(level, best, curve.start, lost), 0.0, needed)
         needed = np.maximum(needed, np.maximum(curve.margin, rise * (curve.start - best)))
     high = (height > needed) & (np.arange(len(level)) >= quiet)
