@@ -7,7 +7,7 @@ import torch
 from stabdiag.stats.sample import stride_of
 
 STATISTICS = ("mismatch", "variance_ratio", "headroom")
-VALUES, ROWS = 1024, 256
+VALUES, ROWS = 1024, 64
 
 
 def batch_statistics(
@@ -48,7 +48,9 @@ def unevenness(gain: torch.Tensor) -> torch.Tensor:
 
 def row_headroom(rows: torch.Tensor, dims: int, eps: float, *, centred: bool) -> torch.Tensor:
     """Of a layer normalization's input, which it normalizes over the last `dims`: variance (mean square, if
-    not `centred`) over eps, the median over up to 256 rows; 0-d float32 on its device."""
+    not `centred`) over eps, the median over up to 64 rows; 0-d float32 on its device."""
     rows = rows.detach().flatten(-dims).reshape(-1, rows.shape[-dims:].numel())
     rows = rows[:: -(-rows.shape[0] // ROWS)].to(torch.float32)
-    return (rows.var(1, correction=0) if centred else rows.square().mean(1)).median() / eps
+    if centred:  # torch's own variance takes ten times as long
+        rows = rows - rows.mean(1, keepdim=True)
+    return rows.square().mean(1).median() / eps
