@@ -27,7 +27,7 @@ class Workshop:
         return path
 
     def environment(self, **more: str) -> dict[str, str]:
-        return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+        return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "110", **more}
 
     def run(self, *words: str, stdin: str | None = None, **more: str) -> subprocess.CompletedProcess[str]:
         return self.plain(*STABDIAG, "run", "--no-report", *words, stdin=stdin, **more)
