@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
+from stabdiag.render.curve import positive_steps
 from stabdiag.render.downsample import spans_decades
+from stabdiag.render.envelope import envelope, last_values
 
 COLUMNS = 600
 # A cell compresses to a byte at worst, and beside plotly.js a page has one megabyte left.
@@ -44,29 +46,21 @@ def _drawable(run: Run, series: str) -> bool:
     kind, _, statistic = series.partition(".")
     if kind == "run":
         return False
-    values = run.table(series).values
-    return bool((values > 0).any()) if statistic == "nonfinite" else bool(np.isfinite(values).any())
+    if statistic == "nonfinite":
+        return len(positive_steps(run, series)) > 0
+    return bool(np.isfinite(last_values(run.table(series).values)).any())
 
 
 def heat_map(run: Run, series: str, columns: int = COLUMNS) -> HeatMap:
     """Each cell holds the value farthest from zero of its steps, or that one was not finite."""
     table = run.table(series)
     order = sorted(range(len(table.sites)), key=lambda i: (table.sites[i].order < 0, table.sites[i].order, i))
-    values = table.values[:, order].astype(np.float64)
-    broken = np.isinf(values)
-    flag = f"{series.partition('.')[0]}.nonfinite"
-    if flag in run and flag != series:
-        broken |= np.isnan(values) & (run.table(flag).values[:, order] > 0)
-    recorded = np.flatnonzero((np.isfinite(values) | broken).any(axis=1))
-    starts = np.unique(np.linspace(0, len(recorded), min(columns, len(recorded)), endpoint=False).astype(int))
-    measured, broken = np.where(broken, np.nan, values)[recorded], broken[recorded]
-    high, low = np.fmax.reduceat(measured, starts), np.fmin.reduceat(measured, starts)
-    extreme = np.where(np.abs(low) > np.abs(high), low, high)
-    levels, means, log = _quantised(extreme)
-    levels[np.logical_or.reduceat(broken, starts)] = BROKEN
+    drawn = envelope(run, series, columns)
+    farthest = np.where(np.abs(drawn.low) > np.abs(drawn.high), drawn.low, drawn.high)[:, order]
+    levels, means, log = _quantised(farthest.astype(np.float64))
+    levels[drawn.broken[:, order]] = BROKEN
     sites = tuple(table.sites[i] for i in order)
-    steps = table.steps[recorded][starts]
-    return HeatMap(series, sites, steps, np.ascontiguousarray(levels.T), means, log)
+    return HeatMap(series, sites, drawn.steps, np.ascontiguousarray(levels.T), means, log)
 
 
 def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64], bool]:
