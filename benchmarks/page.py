@@ -123,9 +123,7 @@ def main() -> None:
             seconds, own, mapped = report(run_dir)
             page = run_dir / "report.html"
             print(f"{steps:,} steps, {steps * WIDTH / 1e6:,.0f} million values, {SITES} sites a kind")
-            print(
-                f"  report {seconds:.1f} s, {own:.2f} GiB of its own at most, {mapped:.2f} GiB of mapped files"
-            )
+            print(f"  report {seconds:.1f} s, memory {own:.2f} GiB and {mapped:.2f} GiB of mapped files")
             print(f"  page {page.stat().st_size / 1e6:.2f} MB")
             painted = first_paint(page)
             if painted:

@@ -15,8 +15,6 @@ from stabdiag.render.downsample import spans_decades
 from stabdiag.render.envelope import envelope, last_values
 
 COLUMNS = 600
-# A cell compresses to a byte at worst, and beside plotly.js a page has one megabyte left.
-CELLS = 500_000
 UNMEASURED, BROKEN = 0, 255
 LOWEST, HIGHEST = 1, 254
 
@@ -31,14 +29,13 @@ class HeatMap:
     steps: NDArray[np.int64]
     cells: NDArray[np.uint8]
     values: NDArray[np.float64]
-    log: bool
 
 
-def heat_maps(run: Run, series: Sequence[str]) -> list[HeatMap]:
-    """One a series in which anything was measured, in their order; about CELLS in all."""
+def heat_maps(run: Run, series: Sequence[str], cells: int) -> list[HeatMap]:
+    """One a series in which anything was measured, in their order; about `cells` in all."""
     named = [name for name in series if _drawable(run, name)]
     rows = sum(len(run.table(name).sites) for name in named)
-    columns = min(COLUMNS, max(CELLS // max(rows, 1), 20))
+    columns = min(COLUMNS, max(cells // max(rows, 1), 20))
     return [heat_map(run, name, columns) for name in named]
 
 
@@ -57,14 +54,14 @@ def heat_map(run: Run, series: str, columns: int = COLUMNS) -> HeatMap:
     order = sorted(range(len(table.sites)), key=lambda i: (table.sites[i].order < 0, table.sites[i].order, i))
     drawn = envelope(run, series, columns)
     farthest = np.where(np.abs(drawn.low) > np.abs(drawn.high), drawn.low, drawn.high)[:, order]
-    levels, means, log = _quantised(farthest.astype(np.float64))
+    levels, means = _quantised(farthest.astype(np.float64))
     levels[drawn.broken[:, order]] = BROKEN
     sites = tuple(table.sites[i] for i in order)
-    return HeatMap(series, sites, drawn.steps, np.ascontiguousarray(levels.T), means, log)
+    return HeatMap(series, sites, drawn.steps, np.ascontiguousarray(levels.T), means)
 
 
-def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64], bool]:
-    """Levels of `values`, the mean value of each of the 256, and whether they are spaced by logarithm.
+def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Levels of `values`, and the mean value of each of the 256; spaced by logarithm over decades.
 
     Zero has the lowest level to itself on a logarithmic scale; on a linear one the outermost 0.5 % share
     the end levels, so that one spike does not flatten the rest.
@@ -86,4 +83,4 @@ def _quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[
         levels[finite & (values == 0)] = LOWEST
     counts = np.bincount(levels[finite], minlength=256)
     sums = np.bincount(levels[finite], weights=values[finite], minlength=256)
-    return levels, np.divide(sums, counts, out=np.full(256, np.nan), where=counts > 0), log
+    return levels, np.divide(sums, counts, out=np.full(256, np.nan), where=counts > 0)

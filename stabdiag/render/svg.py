@@ -28,7 +28,7 @@ def spark(curve: Curve, limit: int = 75) -> Markup:
     y = _heights(thin.values, curve.finite, 38, 2).round()
     ticks = "".join(f"M{at:.0f} 40v-16" for at in x[~np.isfinite(y)])
     broken = Markup('<path class="broken" d="{}"/>').format(ticks) if ticks else Markup("")
-    line = Markup('<path class="line" d="{}"/>').format(_short_path(x, y))
+    line = Markup('<path d="{}"/>').format(_short_path(x, y))
     return Markup('<svg class="spark" viewBox="0 0 200 40" preserveAspectRatio="none">{}{}</svg>').format(
         line, broken
     )
@@ -41,7 +41,8 @@ def _short_path(x: Floats, y: Floats) -> str:
     across, up = np.nan_to_num(x).astype(int).tolist(), np.nan_to_num(y).astype(int).tolist()
     for i in np.flatnonzero(finite).tolist():
         if i and finite[i - 1]:
-            parts.append(f"l{across[i] - across[i - 1]} {up[i] - up[i - 1]}".replace(" -", "-"))
+            right, down = across[i] - across[i - 1], up[i] - up[i - 1]
+            parts.append(f"l{right} {down}".replace(" -", "-") if right else f"v{down}")
         else:
             parts.append(f"M{across[i]} {up[i]}")
             if i + 1 == len(y) or not finite[i + 1]:
