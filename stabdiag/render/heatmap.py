@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,9 @@ class HeatMap:
     log: bool
 
 
-def heat_maps(run: Run) -> list[HeatMap]:
-    """One a series in which anything was measured, in the order of `run.series`; about CELLS in all."""
-    named = [name for name in run.series if _drawable(run, name)]
+def heat_maps(run: Run, series: Sequence[str]) -> list[HeatMap]:
+    """One a series in which anything was measured, in their order; about CELLS in all."""
+    named = [name for name in series if _drawable(run, name)]
     rows = sum(len(run.table(name).sites) for name in named)
     columns = min(COLUMNS, max(CELLS // max(rows, 1), 20))
     return [heat_map(run, name, columns) for name in named]

@@ -71,10 +71,15 @@ def unique_slugs(names: Iterable[str]) -> dict[str, str]:
     seen: Counter[str] = Counter()
     slugs = {}
     for name in names:
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
-        seen[slug] += 1
-        slugs[name] = slug if seen[slug] == 1 else f"{slug}--{seen[slug]}"
+        plain = slug(name) or "model"
+        seen[plain] += 1
+        slugs[name] = plain if seen[plain] == 1 else f"{plain}--{seen[plain]}"
     return slugs
+
+
+def slug(name: str) -> str:
+    """The letters and digits of `name`, all else as hyphens; may be empty."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _layer(run: Run, name: str, slug: str, sites: list[Site]) -> Layer:

@@ -50,4 +50,4 @@ def test_series_without_a_number_and_of_the_run_itself_have_no_map() -> None:
     run = run_of(
         {"run.loss": [1.0], "output.rms": [[NAN, NAN]], "grad.nonfinite": [[0, 0]], "grad.norm": [[1, 2]]}
     )
-    assert [drawn.series for drawn in heat_maps(run)] == ["grad.norm"]
+    assert [drawn.series for drawn in heat_maps(run, run.series)] == ["grad.norm"]

@@ -73,7 +73,7 @@ const near = new IntersectionObserver(entries => {
     near.unobserve(target);
     const series = target.dataset.map;
     if (target.id === "heat") drawHeat();
-    else if (series) drawMap(target, data.heat.maps.find(map => map.series === series));
+    else if (series) drawMap(target, mapOf(series));
     else draw(target, () => data.charts[target.dataset.chart]);
   }
 }, { rootMargin: "500px" });
@@ -131,7 +131,8 @@ function unpackCells() {
   return unpacking;
 }
 
-const drawHeat = () => drawMap(byId("heat"), data.heat.maps[byId("heat-series").value]);
+const mapOf = series => data.heat.maps.find(map => map.series === series);
+const drawHeat = () => drawMap(byId("heat"), mapOf(byId("heat-series").value));
 
 async function drawMap(figure, map) {
   await unpackCells();
@@ -146,7 +147,7 @@ async function drawMap(figure, map) {
 
 const chooser = byId("heat-series");
 if (chooser) {
-  for (const [i, { series }] of data.heat.maps.entries()) {
+  for (const series of data.heat.selectable) {
     const kind = series.split(".")[0];
     let group = chooser.querySelector(`optgroup[label="${kind}"]`);
     if (!group) {
@@ -154,7 +155,7 @@ if (chooser) {
       group.label = kind;
       chooser.append(group);
     }
-    group.append(new Option(series, i, false, series === data.heat.first));
+    group.append(new Option(series, series, false, series === data.heat.first));
   }
   chooser.addEventListener("change", drawHeat);
   near.observe(byId("heat"));
