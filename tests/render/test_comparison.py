@@ -126,10 +126,9 @@ def visit(browser: Any, tmp_path: Path, pair: tuple[Run, Run, Comparison]) -> It
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on(
-        "request", lambda request: page.complaints.append(request.url) if "data:" not in request.url else 0
-    )
-    page.goto((tmp_path / "page.html").as_uri())
+    address = (tmp_path / "page.html").as_uri()
+    page.on("request", lambda asked: None if asked.url == address else page.complaints.append(asked.url))
+    page.goto(address)
     yield page
     context.close()
 
@@ -146,7 +145,7 @@ def test_a_cell_says_what_it_is_and_a_click_opens_its_layer(visit):
     assert "B higher" in visit.locator("#told").inner_text()
     visit.mouse.click(*at)
     assert visit.evaluate("location.hash") == "#layer-blocks-5"
-    assert visit.complaints == []
+    assert [said for said in visit.complaints if not said.startswith("data:")] == []
 
 
 @pytest.mark.browser

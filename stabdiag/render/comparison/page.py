@@ -21,7 +21,7 @@ from stabdiag.render.comparison import words
 from stabdiag.render.comparison.heat import Difference, differences
 from stabdiag.render.comparison.overlay import overlays, spark
 from stabdiag.render.curve import Curve
-from stabdiag.render.layers import Layer, layers, unique_slugs
+from stabdiag.render.layers import Layer, Trend, layers, unique_slugs
 
 NOTHING = Diagnosis("", (), (), (), {})
 LABELLED = 70
@@ -86,7 +86,8 @@ class PairedLayer:
 
 
 def _measure(a: Layer | None, b: Layer | None, of: str) -> tuple[Markup, str]:
-    first, second = (getattr(layer, of) if layer else None for layer in (a, b))
+    trends: list[Trend | None] = [getattr(layer, of) if layer else None for layer in (a, b)]
+    first, second = (trend.curve if trend else None for trend in trends)
     return spark(first, second), _ratio(first, second)
 
 
