@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether the page holds plotly.js, or loads it from its public address.",
 )
+@click.option(
+    "--dashboard",
+    default="health",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="What the page shows, and in which order.",
+)
 @map_option
 @selection_options
 @click.option("--verbose", "-v", is_flag=True, help="With the code of each fix, and what was skipped.")
@@ -39,6 +46,7 @@ def report(
     form: str | None,
     output: Path | None,
     plotly: str,
+    dashboard: str,
     names: tuple[str, ...],
     settings: tuple[str, ...],
     select: tuple[str, ...],
@@ -54,6 +62,7 @@ def report(
     from stabdiag.analysis.diagnose import diagnose
     from stabdiag.core.errors import StabdiagError
     from stabdiag.core.verification import marked
+    from stabdiag.render.dashboard import load_dashboard
     from stabdiag.store.directory import page_of
     from stabdiag.store.verification import read_verification
 
@@ -62,6 +71,7 @@ def report(
     config = configuration(settings, select, ignore)
     for path in runs or (None,):
         run = read_run(path, names)
+        shown = load_dashboard(dashboard, recorded=run.series)
         diagnosis = marked(diagnose(run, config), read_verification(run.path))
         page = output if output and form in (None, "html") else page_of(run.path)
         if form is None:
@@ -69,7 +79,7 @@ def report(
         if form in (None, "html"):
             from stabdiag.render.page import write_page
 
-            write_page(run, diagnosis, page, plotly)  # type: ignore[arg-type]
+            write_page(run, diagnosis, page, plotly, shown)  # type: ignore[arg-type]
             click.echo(f"stabdiag: wrote {page}", err=True)
         elif form == "text":
             _text(run, diagnosis, output, verbose)

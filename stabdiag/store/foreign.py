@@ -53,7 +53,7 @@ def load_log(path: Path, names: Names | None = None) -> Run:
     try:
         found = find(path)
         if found is None:
-            raise DamagedRun(f"{path} holds no log that is known", formats())
+            raise DamagedRun(f"{path} is no run directory, and no log that is known", formats())
         log = found.importer.read(found.path)
     except OSError as error:
         raise DamagedRun(f"{path} cannot be read: {error.strerror}") from error

@@ -14,9 +14,11 @@ from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
+from stabdiag.render.dashboard import dashboards, load_dashboard
 from stabdiag.render.heatmap import heat_maps
-from stabdiag.render.instruments import instruments
 from stabdiag.render.page import render_page, write_page
+from stabdiag.render.sections import shown_sections
+from stabdiag.render.statistics import statistics
 
 STEPS, LAYERS, HEADS = 1000, 6, 6
 NAN = float("nan")
@@ -135,62 +137,88 @@ def page(run: Run, stable: Verdict) -> str:
     return render_page(run, replace(diagnosis, run={**diagnosis.run, "overhead_percent": 0.83}))
 
 
-def _section(page: str, kind: str) -> str:
-    found = re.search(rf'<article class="instrument" id="instrument-{kind}">.*?</article>', page, re.DOTALL)
-    assert found, kind
+def _section(page: str, name: str) -> str:
+    found = re.search(rf'<section id="section-{name}".*?</section>', page, re.DOTALL)
+    assert found, name
     return found[0]
 
 
+def _titles(run: Run, name: str = "health") -> list[str]:
+    return [section.title for section in shown_sections(run, load_dashboard(name))]
+
+
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("section", "told"),
     [
-        ("attention", ["ln(keys", "nats, without the first key", "logit, upper bound", "blocks.0.attn[h"]),
-        ("batch", ["input_ids", "as the tensor"]),
-        ("curvature", ["dashed: stability limit", "loss / parameter²", "ratio to the limit"]),
-        ("distribution", ["fp16 underflow", "e5m2 overflow", "share of values", "0.2"]),
-        ("distribution_grad", ["bf16 underflow", "share of values"]),
-        ("logits", ["log Z (nats)", "Entropy of the prediction (nats)"]),
+        ("attention", ["ln(keys", "Largest logit", "blocks.0.attn[h"]),
+        ("data", ["Largest magnitude of the inputs", "input_ids"]),
+        ("curvature", ["dashed: stability limit", "lambda_max_preconditioned", "diverges where"]),
+        ("precision", ["fp16 underflow", "e5m2 overflow", "bf16 underflow", "0.2"]),
+        ("logits-of-the-prediction", ["log Z (nats)", "Entropy of the prediction (nats)"]),
         ("novel", ["Novel", "novel.wobble"]),
-        ("optimizer", ["RMS of g / √v̂", "share of coordinates", "cosine"]),
-        ("rank", ["rank-0", "rank-3", "rank.data_time (s)", "step_time", "rank.memory (MiB)"]),
-        ("replica", ["integer, equal for equal values"]),
-        ("router", ["router.entropy (nats)", "router.max_load (share of choices)"]),
-        ("run", ["Time of a step (s)", "backward", "recorder", "Memory (MiB)", "resident"]),
+        ("optimizer", ["RMS of gradient over √v̂", "Share of coordinates", "after clipping"]),
+        ("ranks", ["rank-0", "rank-3", "rank.data_time (s)", "rank.memory (MiB)"]),
+        ("replicas", ["Fingerprint"]),
+        ("routers", ["router.entropy (nats)", "router.max_load (share of choices)"]),
+        ("time-and-memory", ["Time of a step (s)", "backward", "recorder", "Memory (MiB)", "resident"]),
     ],
 )
-def test_each_kind_has_a_section_with_its_units(page: str, kind: str, told: list[str]) -> None:
-    section = _section(page, kind)
+def test_each_kind_has_a_section_that_reads_without_a_script(
+    page: str, section: str, told: list[str]
+) -> None:
+    found = _section(page, section)
     for words in told:
-        assert words in section, words
-    assert '<svg class="chart"' in section, "readable without a script"
+        assert words in found, words
+    assert '<svg class="chart"' in found
 
 
 def test_every_measured_series_of_every_kind_is_named_on_the_page(run: Run, page: str) -> None:
-    mapped = {drawn.series for drawn in heat_maps(run)}
+    mapped = {drawn.series for drawn in heat_maps(run, run.series, 500_000)}
     for series in run.series:
         if not series.startswith("run."):
             assert series in mapped, series
-        assert series in mapped or series in page
+        assert f'<td class="site">{series}</td>' in page or series.endswith(".nonfinite"), series
 
 
 def test_no_unit_is_missing_where_a_kind_is_known(run: Run) -> None:
-    known = [one for one in instruments(run) if one.kind != "novel"]
-    bare = [s.series for one in known for s in one.statistics if not s.unit]
-    assert bare == []
+    assert [one.series for one in statistics(run) if not one.unit] == ["novel.wobble"]
 
 
-def test_a_run_without_a_kind_has_no_section_for_it(run: Run, stable: Verdict) -> None:
-    for kind in run.kinds:
+def test_a_run_without_a_kind_has_no_panel_for_it(run: Run, stable: Verdict) -> None:
+    for kind, title in (("attention", "Attention"), ("router", "Routers"), ("curvature", "Curvature")):
+        assert title in _titles(run)
         rest = replace(run, kinds={name: data for name, data in run.kinds.items() if name != kind})
-        assert kind not in [one.kind for one in instruments(rest)]
+        assert title not in _titles(rest)
     only = replace(run, kinds={"output": run.kinds["output"]})
-    assert "instruments-title" not in render_page(only, stable(only), "cdn")
+    assert "section-time-and-memory" not in render_page(only, stable(only), "cdn")
 
 
 def test_a_kind_that_was_looked_for_and_never_measured_has_no_section() -> None:
     never = np.full((3, 2), NAN)
     run = run_of({"attention.entropy": never, "attention.nonfinite": never, "curvature.limit": [[NAN]]})
-    assert instruments(run) == []
+    assert {"Attention", "Curvature"}.isdisjoint(_titles(run))
+    assert statistics(run) == []
+
+
+def test_each_dashboard_draws_its_own_sections_and_no_other(run: Run, stable: Verdict) -> None:
+    for name in dashboards():
+        page = render_page(run, stable(run), "cdn", load_dashboard(name))
+        told = re.findall(r'<h2 id="[^"]+">([^<]+)</h2>', page)
+        if name != "health":
+            assert told == [section.title for section in load_dashboard(name).sections]
+        assert "<h1>Stable: " in page
+
+
+def test_a_dashboard_without_the_table_of_layers_has_no_link_into_it(run: Run, stable: Verdict) -> None:
+    page = render_page(run, stable(run), "cdn", load_dashboard("attention"))
+    assert "#layer-" not in page
+    assert 'id="heat-series"' not in page
+    assert 'data-map="attention.max_logit"' in page
+
+
+def test_any_run_can_be_shown_by_any_dashboard(odd_run: Run, stable: Verdict) -> None:
+    for name in dashboards():
+        assert "<h1>" in render_page(odd_run, stable(odd_run), "cdn", load_dashboard(name))
 
 
 def test_a_kind_with_a_part_of_its_statistics_is_drawn() -> None:
@@ -198,8 +226,8 @@ def test_a_kind_with_a_part_of_its_statistics_is_drawn() -> None:
     for kind, data in full.kinds.items():
         for name, values in data.values.items():
             part = replace(full, kinds={kind: replace(data, values={name: values})})
-            for one in instruments(part):
-                assert one.statistics, kind
+            assert [one.series for one in statistics(part)] == [f"{kind}.{name}"]
+            shown_sections(part, load_dashboard())
 
 
 def test_a_sites_part_leads_to_its_module(page: str, run: Run) -> None:
@@ -226,8 +254,8 @@ def test_maps_and_charts_of_the_instruments_are_drawn_without_a_complaint(
     shown.on("console", lambda message: complaints.append(message.text))
     shown.on("pageerror", lambda error: complaints.append(str(error)))
     shown.goto((tmp_path / "report.html").as_uri())
-    for kind, layer in (("attention", "heatmaplayer image"), ("curvature", "scatterlayer .trace")):
-        shown.locator(f"#instrument-{kind}").scroll_into_view_if_needed()
-        shown.wait_for_selector(f"#instrument-{kind} .{layer}", state="attached", timeout=20_000)
+    for name, layer in (("attention", "heatmaplayer image"), ("curvature", "scatterlayer .trace")):
+        shown.locator(f"#section-{name} figure").first.scroll_into_view_if_needed()
+        shown.wait_for_selector(f"#section-{name} .{layer}", state="attached", timeout=20_000)
     assert complaints == []
     context.close()
