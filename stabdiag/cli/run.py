@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stabdiag.cli._options import configuration, set_option
 from stabdiag.core.cadence import Cadence
+
+if TYPE_CHECKING:
+    from stabdiag.launch.listener import Listener
+    from stabdiag.launch.voice import Voice
 
 
 class TargetCommand(click.Command):
@@ -67,6 +72,11 @@ class TargetCommand(click.Command):
     help="Interrupt the target at the first critical finding (SIGINT, then SIGTERM).",
 )
 @click.option(
+    "--on-finding",
+    metavar="COMMAND",
+    help="Have the shell run COMMAND for each finding, which is JSON on its standard input.",
+)
+@click.option(
     "--apply",
     "apply",
     multiple=True,
@@ -89,6 +99,7 @@ def run(
     keep_batches: int,
     settings: tuple[str, ...],
     stop_on: str | None,
+    on_finding: str | None,
     apply: tuple[str, ...],
     guard: bool,
     no_report: bool,
@@ -109,4 +120,16 @@ def run(
     cadence = Cadence.parse(budget, every, keep_batches)
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
-    supervise(resolve_target(target), options, Voice(quiet)).pass_on()
+    voice = Voice(quiet)
+    listeners = _listeners(voice, on_finding)
+    supervise(resolve_target(target), options, voice, listeners).pass_on()
+
+
+def _listeners(voice: Voice, on_finding: str | None) -> list[Listener]:
+    """What is asked for, and nothing else imported."""
+    listeners: list[Listener] = []
+    if on_finding is not None:
+        from stabdiag.launch.on_finding import OnFinding
+
+        listeners.append(OnFinding(on_finding, voice))
+    return listeners

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,11 @@ def verify(
     """Replay RUN with each of its fixes that can be applied while training, and say which cure it.
 
     Beside them go the command unchanged, and a placebo: a tenth of the learning rate. What the command
-    writes, it writes again. Exit status 0 if a fix cures, 1 if none does.
+    writes, it writes again. Secrets in it were not recorded, and are asked for. Exit status 0 if a fix cures,
+    1 if none does.
     """
     from stabdiag.api import diagnose, load
+    from stabdiag.launch.secrets import given_again
     from stabdiag.launch.verify import default_jobs, plan
     from stabdiag.launch.verify import verify as try_all
     from stabdiag.render.terminal import console_for
@@ -54,6 +57,7 @@ def verify(
     config = configuration(settings)
     recorded = load(run)
     planned = plan(recorded, diagnose(recorded, config), steps)
+    recorded = replace(recorded, info=given_again(recorded.info))
     at_once = jobs or default_jobs(recorded)
     with _progress(planned) as watcher:
         twin = load(healthy) if healthy is not None else None

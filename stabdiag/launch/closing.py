@@ -15,6 +15,7 @@ from stabdiag.core.errors import StabdiagError
 from stabdiag.core.event import Event
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.launch.child import Ending
+from stabdiag.launch.listener import Listeners
 from stabdiag.launch.voice import Voice
 
 WIDEST = 120
@@ -27,7 +28,14 @@ MARKS = {
 
 
 def close_run(
-    run_dir: Path, info: RunInfo, ending: Ending, config: Configuration, *, page: bool, voice: Voice
+    run_dir: Path,
+    info: RunInfo,
+    ending: Ending,
+    config: Configuration,
+    listeners: Listeners,
+    *,
+    page: bool,
+    voice: Voice,
 ) -> None:
     """Completes the run directory and says the closing lines.
 
@@ -39,6 +47,7 @@ def close_run(
             _write_page(run_dir, run, diagnosis)
         for line in closing_lines(run, diagnosis, ending):
             voice.say(line)
+        listeners.ended(run, diagnosis)
     except StabdiagError as error:
         voice.complain(f"{error.message}; the run is kept in {run_dir}")
     except OSError as error:

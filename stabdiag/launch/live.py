@@ -12,6 +12,7 @@ from stabdiag.core.config import Configuration
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.run import Run
+from stabdiag.launch.listener import Listeners
 from stabdiag.launch.voice import Voice
 
 PERIOD = 2.0
@@ -29,17 +30,18 @@ DIVERGENCE = ("loss-divergence", "lr-divergence")
 class LiveAnalysis(threading.Thread):
     """Follows the run until `finish`; a finding is told once, and once more when it gets worse.
 
-    A failure ends the following, never the supervisor. `critical` is the first finding of that severity,
-    `diverged` the first of those that says that the run is lost.
+    Then the listeners hear of the look. A failure ends the following, never the supervisor. `critical` is
+    the first finding of that severity, `diverged` the first of those that says that the run is lost.
     """
 
-    def __init__(self, run_dir: Path, config: Configuration, voice: Voice) -> None:
+    def __init__(self, run_dir: Path, config: Configuration, voice: Voice, listeners: Listeners) -> None:
         super().__init__(name="stabdiag-live", daemon=True)
         self.critical: Finding | None = None
         self.diverged: Finding | None = None
         self._run_dir = run_dir
         self._config = config
         self._voice = voice
+        self._listeners = listeners
         self._told: dict[str, Severity] = {}
         self._over = threading.Event()
 
@@ -74,6 +76,7 @@ class LiveAnalysis(threading.Thread):
                 diagnosis = diagnose(run, self._config)
                 self._tell(run, diagnosis.findings)
                 write_findings(self._run_dir, diagnosis)
+                self._listeners.looked(run, diagnosis)
             pause = max(PERIOD, (time.thread_time() - began) / SHARE)
 
     def _tell(self, run: Run, findings: tuple[Finding, ...]) -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from stabdiag.core.run import RunInfo
 from stabdiag.intervene.request import Acting
 from stabdiag.launch.child import Child, Ending
 from stabdiag.launch.closing import close_run
+from stabdiag.launch.listener import Listener, Listeners
 from stabdiag.launch.live import LiveAnalysis
 from stabdiag.launch.signals import HeldSignals
 from stabdiag.launch.stop import PoliteStop
@@ -45,7 +46,7 @@ class Options:
     config: Configuration = field(default_factory=Configuration)
 
 
-def supervise(target: Target, options: Options, voice: Voice) -> Ending:
+def supervise(target: Target, options: Options, voice: Voice, listeners: Sequence[Listener] = ()) -> Ending:
     """Runs `target` recorded. StabdiagError where it could not be started; later, nothing is raised."""
     run_dir = create_run_directory(
         options.log_dir, options.name or target.name, exact=options.name is not None
@@ -65,7 +66,9 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
     with HeldSignals() as held:
         child = Child(target, environment, held.before)
         voice.say(f"recording into {run_dir}")
-        live = LiveAnalysis(run_dir, options.config, voice)
+        hearing = Listeners(listeners, voice)
+        hearing.began(run_dir)
+        live = LiveAnalysis(run_dir, options.config, voice, hearing)
         live.start()
         stop = PoliteStop(child, run_dir, voice)
         reasons = StopReasons(run_dir, live, options.stop_on_critical, options.acting)
@@ -78,7 +81,7 @@ def supervise(target: Target, options: Options, voice: Voice) -> Ending:
                 stop.insist(because)
         live.finish()
     try:
-        close_run(run_dir, info, ending, options.config, page=options.page, voice=voice)
+        close_run(run_dir, info, ending, options.config, hearing, page=options.page, voice=voice)
     except KeyboardInterrupt:
         voice.complain(f"interrupted: the run is kept, `stabdiag report {run_dir}` reports it")
     return ending

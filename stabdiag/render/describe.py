@@ -250,8 +250,12 @@ def kept_steps(run: Run, incident: Incident) -> str:
 
 def others(diagnosis: Diagnosis) -> list[Finding]:
     """The findings that belong to no incident."""
+    return [diagnosis.findings[i] for i in other_indices(diagnosis)]
+
+
+def other_indices(diagnosis: Diagnosis) -> list[int]:
     told = {i for incident in diagnosis.incidents for i in (incident.root, *incident.findings)}
-    return [finding for i, finding in enumerate(diagnosis.findings) if i not in told]
+    return [i for i in range(len(diagnosis.findings)) if i not in told]
 
 
 def first_evidence(finding: Finding) -> Evidence | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stabdiag.core.run import Run
 from stabdiag.render import figures, svg
 from stabdiag.render.curve import Curve
-from stabdiag.render.panel import Panel
+from stabdiag.render.drawing import Drawing
 
 COLUMNS = 200
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
 def stack(
     run: Run, parts: Sequence[Part], caption: str, unit: str, *, total: Part, over: Part
-) -> Panel | None:
+) -> Drawing | None:
     """`parts`, one on the other, and what they leave of `total` under its name; None without any of them.
 
     `over` is a line of its own: it lies within the parts. Each column of at most COLUMNS is the mean of
@@ -56,7 +56,7 @@ def stack(
         shown.append(Curve(over.name, steps, np.minimum(line, roof)))
     still = svg.chart([*shown, Curve("", steps, np.zeros(len(steps)))], caption)
     keys = tuple(c.name for c in shown)
-    return Panel(caption, still, keys, _spec(steps, columns, names, line, over.name, unit, roof))
+    return Drawing(caption, still, keys, _spec(steps, columns, names, line, over.name, unit, roof))
 
 
 def _means(values: NDArray[np.float32], starts: NDArray[np.int_]) -> Floats:

@@ -1,53 +1,33 @@
-"""How a recorded kind is shown on the page: a file in `views/`. A kind without one is drawn all the same."""
+"""How a panel of a dashboard is drawn: a file in `views/` for what follows from series alone, and a template
+in `templates/views/` for what also tells of the diagnosis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
 
 from stabdiag.core.registry import Registry
 from stabdiag.core.run import Run
-from stabdiag.render.panel import Panel
 
-Panels = Callable[[Run, str], Iterable[Panel | None]]
+if TYPE_CHECKING:
+    from stabdiag.render.dashboard import Panel
+    from stabdiag.render.drawing import Drawing
 
 
 @dataclass(frozen=True)
 class View:
-    """`id` is the kind; `units` names the unit of each statistic (its name or a glob), or what it counts.
-
-    `panels(run, kind)` draws it, None standing for what the run lacks; without it the statistics of
-    `first`, and else all that were measured, are drawn as their number of sites allows. A kind that is
-    `told_elsewhere` on the page has no section.
-    """
+    """`draw(run, panel)` gives the drawings of the panel, none where the run lacks its series."""
 
     id: str
-    title: str
-    note: str = ""
-    units: Mapping[str, str] = field(default_factory=dict)
-    panels: Panels | None = None
-    first: Sequence[str] = ()
-    told_elsewhere: bool = False
+    draw: Callable[[Run, Panel], Iterable[Drawing]]
 
 
 VIEWS: Registry[View] = Registry("view", "stabdiag.render.views")
 
 
-def view_of(kind: str) -> View:
-    return VIEWS[kind] if kind in VIEWS else View(kind, kind.replace("_", " ").capitalize())
-
-
-def unit_of(series: str) -> str:
-    """The unit of a series, empty where no view names it."""
-    kind, _, statistic = series.partition(".")
-    if statistic == "nonfinite":
-        return "non-finite values or calls"
-    units = view_of(kind).units
-    return next((units[pattern] for pattern in units if fnmatchcase(statistic, pattern)), "")
-
-
-def with_unit(series: str) -> str:
-    """`attention.entropy (nats)`."""
-    unit = unit_of(series)
-    return f"{series} ({unit})" if unit else series
+def template_views() -> tuple[str, ...]:
+    """The views that are templates, sorted."""
+    folder = resources.files("stabdiag.render") / "templates" / "views"
+    return tuple(sorted(entry.name.removesuffix(".html") for entry in folder.iterdir()))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stabdiag.core.event import Event
+from stabdiag.core.redaction import redacted_command, redacted_record
 from stabdiag.store.jsonl import JsonLines, append_lines
 
 NAME = "events.jsonl"
@@ -16,8 +17,11 @@ class EventLog:
         self._path = run_dir / NAME
 
     def append(self, event: Event) -> None:
-        """One line, one write. Raises OSError."""
-        append_lines(self._path, [event.to_json()])
+        """One line, one write, without secrets. Raises OSError."""
+        record = event.to_json()
+        if "argv" in record:
+            record["argv"] = redacted_command(record["argv"])
+        append_lines(self._path, [redacted_record(record)])
 
 
 def read_events(run_dir: Path) -> JsonLines[Event]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from stabdiag.core.errors import StabdiagError
+from stabdiag.core.redaction import redacted_command
 from stabdiag.core.run import RunInfo
-from stabdiag.store.files import read, replace
+from stabdiag.store import files
+from stabdiag.store.files import read
 
 NAME = "run.json"
 SCHEMA = "stabdiag.run/1"
 
 
 def write_info(run_dir: Path, info: RunInfo) -> None:
-    """Whoever reads meanwhile sees the old file or the new.
+    """Whoever reads meanwhile sees the old file or the new. Secrets in the command are left out.
 
     Raises StabdiagError where the folder is full or not writable.
     """
+    info = replace(info, command=redacted_command(info.command))
     try:
-        replace(run_dir / NAME, {"schema": SCHEMA, **asdict(info)})
+        files.replace(run_dir / NAME, {"schema": SCHEMA, **asdict(info)})
     except OSError as error:
         raise StabdiagError(
             f"{run_dir / NAME} cannot be written: {error.strerror}", "--log-dir takes another folder"

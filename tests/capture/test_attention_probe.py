@@ -467,6 +467,23 @@ def test_an_exception_in_the_forward_is_the_scripts_own_and_the_next_call_counts
         assert set(at(recording.run, "attention.exact", step).values()) == {1}
 
 
+def test_of_flex_attention_it_is_told_that_it_is_not_seen(watch, monkeypatch):
+    """Torch refuses to train it on the host: here its own operation runs, past that refusal."""
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+    for refusal in ("_validate_device", "_warn_once"):
+        monkeypatch.setattr(flex, refusal, lambda *_, **__: None, raising=False)
+    monkeypatch.setitem(WAYS, "flex", flex.flex_attention)
+    model = Model("flex")
+    optimizer = adam(model)
+    with watch(model, optimizer) as recording:
+        for x in batches():
+            model(x).square().mean().backward()
+            optimizer.step()
+    told = [event.data["what"] for event in recording.run.events_of("coverage")]
+    assert told.count("flex_attention") == 1
+    assert list(recording.run.events_of("recorder-error")) == []
+
+
 def test_under_transforms_nothing_is_read(watch, healthy):
     model = Model("by hand")
     optimizer = adam(model)

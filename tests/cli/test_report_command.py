@@ -68,3 +68,24 @@ def test_selection_and_thresholds_reach_the_report(stabdiag, lost):
     ):
         report = json.loads(stabdiag("report", "--format", "json", *words).stdout)
         assert "loss-divergence" not in [f["signature"] for f in report["findings"]]
+
+
+def test_a_dashboard_says_what_the_page_shows(stabdiag, lost, tmp_path):
+    stabdiag("report", "--dashboard", "minimal", "--plotly", "cdn")
+    page = (lost / "report.html").read_text()
+    assert "What went wrong" in page
+    assert "Layers over steps" not in page
+    own = tmp_path / "own.toml"
+    own.write_text('[[section]]\ntitle = "Only this"\n[[section.panel]]\nseries = ["run.loss"]\n')
+    assert stabdiag("report", "--dashboard", str(own)).returncode == 0
+    assert "Only this" in (lost / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "told"), [("minimum", "did you mean minimal?"), ("missing.toml", "No such file")]
+)
+def test_a_dashboard_that_is_none_is_told_before_anything_else(stabdiag, lost, dashboard, told):
+    done = stabdiag("report", "--dashboard", dashboard)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert not (lost / "report.html").exists()

@@ -10,6 +10,7 @@ from stabdiag.core.config import Configuration
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.site import Site
 from stabdiag.launch import live
+from stabdiag.launch.listener import Listeners
 from stabdiag.launch.voice import Voice
 from stabdiag.store.writer import RankWriter
 
@@ -34,7 +35,8 @@ def test_looks_that_cost_much_are_taken_rarely(tmp_path, monkeypatch):
     monkeypatch.setattr("os.nice", lambda by: 0)
     writer = RankWriter(tmp_path, 0)
     writer.write("run", 0, 0.0, [RUN], LOSS)
-    looks = live.LiveAnalysis(tmp_path, Configuration(), Voice(quiet=True))
+    voice = Voice(quiet=True)
+    looks = live.LiveAnalysis(tmp_path, Configuration(), voice, Listeners((), voice))
     began = time.monotonic()
     looks.start()
     for step in range(1, 151):

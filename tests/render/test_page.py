@@ -88,7 +88,7 @@ def test_all_of_substance_is_there_without_a_script(page: str) -> None:
         "python train.py --lr 3e-3",
     ):
         assert told in text
-    assert page.count('<svg class="chart"') == 4, "the loss, the evidence of two incidents, the gradient"
+    assert page.count('<svg class="chart"') == 5, "the loss, two incidents' evidence, gradient and updates"
     assert page.count('<rect class="span"') == 4
     assert page.count('<svg class="spark"') > 52
 
@@ -113,7 +113,7 @@ def test_a_finding_whose_evidence_was_not_recorded_keeps_its_words(
     bare = replace(failed_run, kinds={"run": failed_run.kinds["run"]})
     page = render_page(bare, failed_diagnosis)
     assert "grew 1,100-fold" in page
-    assert page.count('<svg class="chart"') == 3
+    assert page.count('<svg class="chart"') == 3, "the loss, the evidence that is of it, the gradient"
 
 
 def test_a_place_that_cannot_be_written_is_one_line(

@@ -16,12 +16,14 @@ from stabdiag.capture.attention_sites import AttentionSites
 from stabdiag.capture.graph_probe import GraphProbe
 from stabdiag.capture.probe import probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
-from stabdiag.capture.saved_tensors import Node
+from stabdiag.capture.saved_tensors import Node, kind
 from stabdiag.capture.subject import Subject
 from stabdiag.core.tier import Tier
 from stabdiag.stats.attention import merge, statistics
 
 MOST_CALLS = 32
+FLEX = "flex_attention"
+FLEX_SCORES = "its scores pass through functions of the script, and its kernel keeps none of them"
 
 
 @probe
@@ -50,11 +52,15 @@ class AttentionProbe(GraphProbe[AttentionCall]):
         super().__init__(subject)
         self._sites = AttentionSites()
         self._turn = 0
+        self._flex_told = False
         self._counts: Counter[str] = Counter()
         self._rows: dict[torch.device, list[torch.Tensor]] = {}
         self._heads: dict[torch.device, list[int]] = {}
 
     def recognise(self, node: Node) -> AttentionCall | None:
+        if not self._flex_told and kind(node).startswith("FlexAttention"):
+            self._flex_told = True
+            self.subject.event("coverage", what=FLEX, because=FLEX_SCORES)
         return attention_call(node)
 
     def found(self, name: str, module: nn.Module, what: AttentionCall) -> None:

@@ -73,7 +73,7 @@ const near = new IntersectionObserver(entries => {
     near.unobserve(target);
     const series = target.dataset.map;
     if (target.id === "heat") drawHeat();
-    else if (series) drawMap(target, data.heat.maps.find(map => map.series === series));
+    else if (series) drawMap(target, mapOf(series));
     else draw(target, () => data.charts[target.dataset.chart]);
   }
 }, { rootMargin: "500px" });
@@ -82,11 +82,13 @@ document.querySelectorAll(".plot[data-chart], .plot[data-map]").forEach(figure =
 
 const short = value => value === 0 ? "0" : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toPrecision(4);
 const shorter = (name, most) => name.length > most ? "…" + name.slice(1 - most) : name;
+// [name, slug of its layer] of each site; kinds with the same sites share them.
+const rowsOf = map => data.heat.rows[data.heat.kinds[map.series.split(".")[0]]];
 let cells, unpacking;
 
 // Cells are one byte each: 0 not measured, 255 not finite, else the index of a value.
 function heatSpec(map) {
-  const rows = data.heat.rows[map.series.split(".")[0]];
+  const rows = rowsOf(map);
   const values = unpacked(map.values), steps = unpacked(map.steps), width = map.columns;
   const levels = rows.map((_, i) => Array.from(cells.subarray(map.start + i * width, map.start + (i + 1) * width)));
   const names = rows.map(([name]) => escaped(name));
@@ -125,13 +127,14 @@ function unpackCells() {
     let start = 0;
     for (const map of data.heat.maps) {
       map.start = start;
-      start += map.columns * data.heat.rows[map.series.split(".")[0]].length;
+      start += map.columns * rowsOf(map).length;
     }
   })();
   return unpacking;
 }
 
-const drawHeat = () => drawMap(byId("heat"), data.heat.maps[byId("heat-series").value]);
+const mapOf = series => data.heat.maps.find(map => map.series === series);
+const drawHeat = () => drawMap(byId("heat"), mapOf(byId("heat-series").value));
 
 async function drawMap(figure, map) {
   await unpackCells();
@@ -139,14 +142,14 @@ async function drawMap(figure, map) {
   inner.dataset.series = map.series;
   inner.removeAllListeners("plotly_click");
   inner.on("plotly_click", ({ points }) => {
-    const slug = data.heat.rows[map.series.split(".")[0]][points[0].y][1];
+    const slug = rowsOf(map)[points[0].y][1];
     if (slug) go("layer-" + slug);
   });
 }
 
 const chooser = byId("heat-series");
 if (chooser) {
-  for (const [i, { series }] of data.heat.maps.entries()) {
+  for (const series of data.heat.selectable) {
     const kind = series.split(".")[0];
     let group = chooser.querySelector(`optgroup[label="${kind}"]`);
     if (!group) {
@@ -154,7 +157,7 @@ if (chooser) {
       group.label = kind;
       chooser.append(group);
     }
-    group.append(new Option(series, i, false, series === data.heat.first));
+    group.append(new Option(series, series, false, series === data.heat.first));
   }
   chooser.addEventListener("change", drawHeat);
   near.observe(byId("heat"));

@@ -1,1 +1,1 @@
-"""One file a view; `render.view.VIEWS` loads them all."""
+"""One file a way of drawing; `render.view.VIEWS` loads them all."""

@@ -1,0 +1,1 @@
+"""One file a kind, or a few that belong together; `render.kind.KINDS` loads them all."""

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from stabdiag.render.kind import KINDS, Kind
+
+EXTENT = dict.fromkeys(("min", "max", "absmax", "mean", "rms"), "as the tensor")
+OUTPUT = {**EXTENT, "zeros": "share of exact zeros"}
+GRADIENT = {
+    "norm": "norm",
+    "clipped_norm": "norm",
+    "absmax": "as the tensor",
+    "dead": "share of rows",
+}
+UPDATE = {
+    "norm": "norm",
+    "ratio": "norm of update / weight",
+    "unchanged": "share of coordinates",
+}
+KINDS.add(Kind("output", "Outputs", OUTPUT))
+KINDS.add(Kind("output_grad", "Gradients of outputs", {**OUTPUT, "norm": "norm"}))
+KINDS.add(Kind("initial", "Weights before the first step", {**EXTENT, "zeros": "share of exact zeros"}))
+KINDS.add(Kind("weight", "Weights", {"norm": "norm", "absmax": "as the tensor"}))
+KINDS.add(Kind("grad", "Gradients", GRADIENT))
+KINDS.add(Kind("update", "Updates", UPDATE))
