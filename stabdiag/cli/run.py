@@ -88,6 +88,7 @@ class TargetCommand(click.Command):
     is_flag=True,
     help="Skip steps that are not finite, tame outlying ones, stop a run that has diverged.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the run for TensorBoard too, while it trains.")
 @click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
@@ -102,6 +103,7 @@ def run(
     on_finding: str | None,
     apply: tuple[str, ...],
     guard: bool,
+    tensorboard: bool,
     no_report: bool,
     quiet: bool,
     target: tuple[str, ...],
@@ -121,15 +123,19 @@ def run(
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     voice = Voice(quiet)
-    listeners = _listeners(voice, on_finding)
+    listeners = _listeners(voice, on_finding, tensorboard)
     supervise(resolve_target(target), options, voice, listeners).pass_on()
 
 
-def _listeners(voice: Voice, on_finding: str | None) -> list[Listener]:
+def _listeners(voice: Voice, on_finding: str | None, tensorboard: bool) -> list[Listener]:
     """What is asked for, and nothing else imported."""
     listeners: list[Listener] = []
     if on_finding is not None:
         from stabdiag.launch.on_finding import OnFinding
 
         listeners.append(OnFinding(on_finding, voice))
+    if tensorboard:
+        from stabdiag.launch.on_board import OnBoard
+
+        listeners.append(OnBoard())
     return listeners
