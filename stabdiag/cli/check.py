@@ -12,7 +12,6 @@ from stabdiag.cli._options import RUN, configuration, map_option, read_run, sele
 if TYPE_CHECKING:
     from stabdiag.core.config import Configuration
     from stabdiag.core.diagnosis import Diagnosis
-    from stabdiag.core.finding import Finding
 
 FOUND = 1
 
@@ -49,6 +48,7 @@ def check(
 
     RUN is a run directory, by default the latest of stabdiag-runs, or the log of another tool.
     """
+    from stabdiag.analysis.comparison.only import same_place
     from stabdiag.core.finding import Severity
 
     config = configuration(settings, select, ignore)
@@ -84,10 +84,3 @@ def _diagnosis(path: Path | None, names: tuple[str, ...], config: Configuration)
     if not run.steps:
         raise StabdiagError(f"{run.path} holds no recorded step", "nothing can be said of it")
     return diagnose(run, config)
-
-
-def same_place(finding: Finding, old: Finding) -> bool:
-    """Whether both tell the same signature at a common site, or at none."""
-    if finding.signature != old.signature:
-        return False
-    return bool(set(finding.sites) & set(old.sites)) or not (finding.sites or old.sites)
