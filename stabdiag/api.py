@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.verification import marked
-from stabdiag.store.directory import create_run_directory, resolve_run
+from stabdiag.store.directory import create_run_directory, is_run, page_of, resolve_run
 from stabdiag.store.findings import write_findings
 from stabdiag.store.flight import settle
 from stabdiag.store.info import write_info
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["Report", "Watch", "diagnose", "load", "report", "watch"]
 
 
-def load(path: str | Path | None = None) -> Run:
-    """A recorded run: a run directory, or the latest of a folder of them (default `stabdiag-runs`).
+def load(path: str | Path | None = None, *, names: Mapping[str, str] | None = None) -> Run:
+    """A recorded run: a run directory, or the latest of a folder of them (default `stabdiag-runs`); or the
+    log of another tool: TensorBoard event files, a Hugging Face `trainer_state.json`, wandb's `.wandb` file,
+    CSV or JSON lines of metrics.
 
-    Raises StabdiagError where there is none.
+    `names` says which series the numbers of such a log are where their own names do not tell:
+    `{"training/cost": "run.loss"}`. Raises StabdiagError where there is none.
     """
-    return load_directory(resolve_run(Path(path) if path is not None else None))
+    return load_directory(resolve_run(Path(path) if path is not None else None), names=names)
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,16 @@ class Report:
 
 
 def report(run: Run, config: Configuration | None = None) -> Report:
-    """Diagnoses a run and writes `report.html` and `findings.json` into its directory."""
+    """Diagnoses a run and writes `report.html` and `findings.json` into its directory; of another tool's log
+    only the page, into the working directory."""
     from stabdiag.render.page import write_page
 
-    path = run.path or Path()
+    page = page_of(run.path)
     diagnosis = marked(diagnose(run, config), read_verification(run.path))
-    write_findings(path, diagnosis)
-    write_page(run, diagnosis, path / "report.html")
-    return Report(path / "report.html", run, diagnosis)
+    if run.path is None or is_run(run.path):
+        write_findings(page.parent, diagnosis)
+    write_page(run, diagnosis, page)
+    return Report(page, run, diagnosis)
 
 
 class Watch:

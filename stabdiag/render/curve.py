@@ -62,11 +62,14 @@ def loss_curve(run: Run) -> Curve:
 
 def nonfinite_steps(run: Run) -> NDArray[np.int64]:
     """Steps at which anything that was recorded was not finite, increasing."""
-    found = []
-    for kind, data in run.kinds.items():
-        if f"{kind}.nonfinite" in run:
-            found.append(data.steps[(data.values["nonfinite"] > 0).any(axis=1)])
+    found = [positive_steps(run, f"{kind}.nonfinite") for kind in run.kinds if f"{kind}.nonfinite" in run]
     if "run.loss" in run:
         table = run.table("run.loss")
         found.append(table.steps[np.isinf(table.values).any(axis=1)])
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def positive_steps(run: Run, series: str) -> NDArray[np.int64]:
+    """Steps at which the series was above zero at any site."""
+    table = run.table(series)
+    return table.steps[(table.values > 0).any(axis=1)]

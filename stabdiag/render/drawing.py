@@ -12,6 +12,7 @@ from markupsafe import Markup
 from stabdiag.core.run import Run
 from stabdiag.render import figures, svg
 from stabdiag.render.curve import Curve, curves
+from stabdiag.render.envelope import last_values
 
 LINES = 5
 POINTS = 600
@@ -91,12 +92,3 @@ def extreme_sites(run: Run, series: str, most: int = LINES, *, lowest: bool = Fa
     key = last if lowest else -last
     order = [int(i) for i in np.argsort(key, kind="stable") if np.isfinite(last[i])]
     return tuple(table.names[i] for i in order[:most])
-
-
-def last_values(values: np.ndarray) -> np.ndarray:
-    """The last finite value of each site of `values` [steps, sites], float64; NaN where there is none."""
-    finite = np.isfinite(values)
-    if not len(values):
-        return np.full(values.shape[1], np.nan)
-    at = len(values) - 1 - finite[::-1].argmax(axis=0)
-    return np.where(finite.any(axis=0), values[at, np.arange(values.shape[1])], np.nan).astype(np.float64)

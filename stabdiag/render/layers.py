@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from stabdiag.core.diagnosis import Diagnosis
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 from stabdiag.core.site import Site
-from stabdiag.render.curve import Curve, curve
+from stabdiag.render.curve import Curve
+from stabdiag.render.envelope import Envelope, Flags, Rows, envelope, last_measured
 
 PARAMETER_KINDS = ("weight", "grad", "update")
+MOST, FEWEST = 24, 10
+STRETCHES = 8_000
+"""Columns of a sparkline, and of all those of a series together: a page has a megabyte for them."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The course of a series, as the extremes of stretches of it, and its last value."""
+
+    curve: Curve
+    last: float
 
 
 @dataclass
@@ -27,9 +39,9 @@ class Layer:
     order: int
     module_type: str = ""
     source: str = ""
-    output: Curve | None = None
-    gradient: Curve | None = None
-    update: Curve | None = None
+    output: Trend | None = None
+    gradient: Trend | None = None
+    update: Trend | None = None
     parameters: list[Site] = field(default_factory=list)
     findings: list[int] = field(default_factory=list)
 
@@ -47,7 +59,12 @@ def layers(run: Run, diagnosis: Diagnosis) -> list[Layer]:
     place = {name: (site.order < 0, site.order) for name, (site, *_) in sites.items()}
     names = sorted(sites, key=lambda name: place[name])
     slugs = unique_slugs(names)
-    found = [_layer(run, name, slugs[name], sites[name]) for name in names]
+    found = [_layer(name, slugs[name], sites[name]) for name in names]
+    columns = min(max(STRETCHES // max(len(found), 1), FEWEST), MOST)
+    for attribute, series, join in TRENDS:
+        courses = _trends(run, series, join, columns)
+        for layer in found:
+            setattr(layer, attribute, courses.get(layer.name))
     by_site = {site.name: layer for layer in found for site in sites[layer.name]}
     by_site.update({layer.name: layer for layer in found})
     for i, finding in enumerate(diagnosis.findings):
@@ -82,7 +99,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _layer(run: Run, name: str, slug: str, sites: list[Site]) -> Layer:
+def _layer(name: str, slug: str, sites: list[Site]) -> Layer:
     modules = [site for site in sites if site.kind not in PARAMETER_KINDS]
     described = (modules or sites)[0]
     parameters = {site.name: site for site in reversed(sites) if site.kind in PARAMETER_KINDS}
@@ -93,22 +110,56 @@ def _layer(run: Run, name: str, slug: str, sites: list[Site]) -> Layer:
         described.order,
         described.module_type if modules else "",
         described.source,
-        _of(run, "output.rms", [name]),
-        _of(run, "grad.norm", parameters),
-        _of(run, "update.ratio", parameters),
-        owned,
+        parameters=owned,
     )
 
 
-def _of(run: Run, series: str, names: Iterable[str]) -> Curve | None:
-    """The curves of `names` as one: root of the sum of squares of norms, the largest of anything else."""
-    if series not in run:
-        return None
-    known = run.table(series).names
-    found = [c for c in (curve(run, series, name) for name in names if name in known) if len(c.steps)]
-    if len(found) < 2:
-        return found[0] if found else None
-    steps = found[0].steps
-    same = [c.values for c in found if np.array_equal(c.steps, steps)]
-    joined = np.sqrt(np.square(same).sum(axis=0)) if series.endswith(".norm") else np.max(same, axis=0)
-    return Curve(found[0].name, steps, joined)
+def _root_of_squares(values: Floats, starts: Rows) -> Floats:
+    squares = np.add.reduceat(np.square(np.nan_to_num(values)), starts, axis=1)
+    root: Floats = np.where(
+        np.logical_or.reduceat(np.isfinite(values), starts, axis=1), np.sqrt(squares), np.nan
+    )
+    return root
+
+
+def _largest(values: Floats, starts: Rows) -> Floats:
+    largest: Floats = np.fmax.reduceat(values, starts, axis=1)
+    return largest
+
+
+TRENDS = (
+    ("output", "output.rms", _largest),
+    ("gradient", "grad.norm", _root_of_squares),
+    ("update", "update.ratio", _largest),
+)
+
+
+def _trends(run: Run, series: str, join: Callable[[Floats, Rows], Floats], columns: int) -> dict[str, Trend]:
+    """Of each module of which anything was measured, its sites taken together."""
+    if series not in run or not run.table(series).sites:
+        return {}
+    modules = [site.module for site in run.table(series).sites]
+    names = sorted(set(modules))
+    order = np.array(sorted(range(len(modules)), key=lambda i: modules[i]))
+    starts = np.searchsorted(np.array([modules[i] for i in order]), names).astype(np.intp)
+
+    def joined(values: Floats, broken: Flags) -> tuple[Floats, Flags]:
+        return join(values[:, order], starts), np.logical_or.reduceat(broken[:, order], starts, axis=1)
+
+    drawn, last = envelope(run, series, columns, joined), last_measured(run, series, joined)
+    found = ((name, _course(drawn, i, name)) for i, name in enumerate(names))
+    return {
+        name: Trend(course, float(value))
+        for (name, course), value in zip(found, last, strict=True)
+        if len(course.steps)
+    }
+
+
+def _course(drawn: Envelope, place: int, name: str) -> Curve:
+    """The lowest and the highest value of each stretch; once where they are one, NaN where one is broken."""
+    low, high, broken = (array[:, place] for array in (drawn.low, drawn.high, drawn.broken))
+    values = np.stack([low, np.where(low == high, np.nan, high), np.full(len(low), np.nan)], axis=1)
+    kept = np.isfinite(values)
+    kept[:, 2] = broken
+    steps = np.repeat(drawn.steps, 3)[kept.ravel()]
+    return Curve(name, steps, values.ravel()[kept.ravel()].astype(np.float64))

@@ -31,6 +31,10 @@ from stabdiag.render.sections import Shown, shown_sections
 from stabdiag.render.statistics import statistics
 
 Plotly = Literal["inline", "cdn"]
+CELLS = (500_000, 250_000, 125_000)
+"""Cells of all heat maps together, the first number that packs into so many bytes: beside plotly.js a page
+has one megabyte left."""
+PACKED = 250_000
 LAYERS, INCIDENTS, HEAT_MAP = "views/layers.html", "views/incidents.html", "views/heatmap.html"
 
 
@@ -156,10 +160,17 @@ def _heat(
 ) -> tuple[dict[str, Any], str]:
     """What the heat map's script needs, and the cells of all maps as base64(gzip(bytes))."""
     wanted = {*selectable, *mapped}
-    maps = heat_maps(run, [name for name in run.series if name in wanted])
+    series = [name for name in run.series if name in wanted]
+    for cells in CELLS:
+        maps = heat_maps(run, series, cells)
+        raw = gzip.compress(b"".join(m.cells.tobytes() for m in maps), 9, mtime=0)
+        if len(raw) <= PACKED:
+            break
     names = {m.series for m in maps}
     telling = [e.series for finding in diagnosis.findings for e in finding.evidence if e.series in names]
-    rows = {m.series.partition(".")[0]: [[s.name, slugs.get(s.name, "")] for s in m.sites] for m in maps}
+    # Kinds that have the same sites share one list of them.
+    rows = {m.series.partition(".")[0]: tuple((s.name, slugs.get(s.name, "")) for s in m.sites) for m in maps}
+    shared = list(dict.fromkeys(rows.values()))
     described = [
         {
             "series": m.series,
@@ -167,14 +178,13 @@ def _heat(
             "steps": figures.packed(m.steps),
             "values": figures.packed(m.values),
             "columns": len(m.steps),
-            "log": m.log,
         }
         for m in maps
     ]
-    raw = gzip.compress(b"".join(m.cells.tobytes() for m in maps), 9, mtime=0)
     heat = {
         "maps": described,
-        "rows": rows,
+        "rows": shared,
+        "kinds": {kind: shared.index(sites) for kind, sites in rows.items()},
         "onsets": [incident.onset_step for incident in diagnosis.incidents],
         "selectable": [name for name in selectable if name in names],
         "first": next(iter(telling), "output.rms" if "output.rms" in names else ""),

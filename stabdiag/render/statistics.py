@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabdiag.core.run import Run
-from stabdiag.render.drawing import last_values
+from stabdiag.render.envelope import last_values
 from stabdiag.render.kind import unit_of
 from stabdiag.render.numbers import number
 

@@ -19,19 +19,35 @@ LEFT, RIGHT, FLOOR, TOP = 64, 712, 178, 8
 POINTS = 300
 
 
-def spark(curve: Curve, limit: int = 50) -> Markup:
-    """A curve without axes, 100 by 20 units; a tick at the foot where it is not finite."""
+def spark(curve: Curve, limit: int = 75) -> Markup:
+    """A curve without axes, 200 by 40 units; a tick at the foot where it is not finite."""
     thin = curve.thinned(limit)
     if not len(thin.values):
         return Markup("")
-    x = _scaled(thin.steps.astype(float), float(curve.steps[0]), float(curve.steps[-1]), 0, 100)
-    y = _heights(thin.values, curve.finite, 19, 1)
-    ticks = "".join(f"M{_round(at)} 20v-8" for at in x[~np.isfinite(y)])
+    x = _scaled(thin.steps.astype(float), float(curve.steps[0]), float(curve.steps[-1]), 0, 200).round()
+    y = _heights(thin.values, curve.finite, 38, 2).round()
+    ticks = "".join(f"M{at:.0f} 40v-16" for at in x[~np.isfinite(y)])
     broken = Markup('<path class="broken" d="{}"/>').format(ticks) if ticks else Markup("")
-    line = Markup('<path class="line" d="{}"/>').format(_path(x, y))
-    return Markup(
-        '<svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">{}{}</svg>'
-    ).format(line, broken)
+    line = Markup('<path d="{}"/>').format(_short_path(x, y))
+    return Markup('<svg class="spark" viewBox="0 0 200 40" preserveAspectRatio="none">{}{}</svg>').format(
+        line, broken
+    )
+
+
+def _short_path(x: Floats, y: Floats) -> str:
+    """As `_path`, of whole numbers and relative: a page may hold thousands."""
+    finite = np.isfinite(y)
+    parts = []
+    across, up = np.nan_to_num(x).astype(int).tolist(), np.nan_to_num(y).astype(int).tolist()
+    for i in np.flatnonzero(finite).tolist():
+        if i and finite[i - 1]:
+            right, down = across[i] - across[i - 1], up[i] - up[i - 1]
+            parts.append(f"l{right} {down}".replace(" -", "-") if right else f"v{down}")
+        else:
+            parts.append(f"M{across[i]} {up[i]}")
+            if i + 1 == len(y) or not finite[i + 1]:
+                parts.append("h2")
+    return "".join(parts)
 
 
 def chart(

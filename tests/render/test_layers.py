@@ -33,7 +33,8 @@ def test_a_layer_joins_the_gradients_and_updates_of_its_parameters(failed_diagno
     (layer,) = layers(run, failed_diagnosis)
     assert layer.gradient is not None
     assert layer.update is not None
-    assert layer.gradient.values.tolist() == [5.0]
-    assert np.allclose(layer.update.values, 0.2)
+    assert layer.gradient.curve.values.tolist() == [5.0]
+    assert layer.gradient.last == 5.0
+    assert np.allclose(layer.update.curve.values, 0.2)
     assert layer.size == 4
     assert [site.name for site in layer.parameters] == ["fc.bias", "fc.weight"]

@@ -82,11 +82,13 @@ document.querySelectorAll(".plot[data-chart], .plot[data-map]").forEach(figure =
 
 const short = value => value === 0 ? "0" : Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6 ? value.toExponential(2) : value.toPrecision(4);
 const shorter = (name, most) => name.length > most ? "…" + name.slice(1 - most) : name;
+// [name, slug of its layer] of each site; kinds with the same sites share them.
+const rowsOf = map => data.heat.rows[data.heat.kinds[map.series.split(".")[0]]];
 let cells, unpacking;
 
 // Cells are one byte each: 0 not measured, 255 not finite, else the index of a value.
 function heatSpec(map) {
-  const rows = data.heat.rows[map.series.split(".")[0]];
+  const rows = rowsOf(map);
   const values = unpacked(map.values), steps = unpacked(map.steps), width = map.columns;
   const levels = rows.map((_, i) => Array.from(cells.subarray(map.start + i * width, map.start + (i + 1) * width)));
   const names = rows.map(([name]) => escaped(name));
@@ -125,7 +127,7 @@ function unpackCells() {
     let start = 0;
     for (const map of data.heat.maps) {
       map.start = start;
-      start += map.columns * data.heat.rows[map.series.split(".")[0]].length;
+      start += map.columns * rowsOf(map).length;
     }
   })();
   return unpacking;
@@ -140,7 +142,7 @@ async function drawMap(figure, map) {
   inner.dataset.series = map.series;
   inner.removeAllListeners("plotly_click");
   inner.on("plotly_click", ({ points }) => {
-    const slug = data.heat.rows[map.series.split(".")[0]][points[0].y][1];
+    const slug = rowsOf(map)[points[0].y][1];
     if (slug) go("layer-" + slug);
   });
 }

@@ -30,30 +30,33 @@ if (location.hash) show(location.hash.slice(1));
 
 const table = byId("layers");
 if (table) {
-  const rows = [...table.querySelectorAll(".layer")];
+  // Cells as they are shown; unmeasured last, not finite first: what is broken is what one looks for.
+  const rank = text => text === "" ? -Infinity : isNaN(text) ? Infinity : Number(text);
+  const rows = [...table.querySelectorAll(".layer")].map((row, order) => {
+    const [size, output, gradient, update] =
+      [...row.querySelectorAll("summary > .measure")].map(cell => rank(cell.textContent.replaceAll(",", "").trim()));
+    return { row, order, size, output, gradient, update, text: row.querySelector(".name").textContent.toLowerCase() };
+  });
   const filter = () => {
     const wanted = byId("layer-filter").value.trim().toLowerCase();
     const flagged = byId("layer-flagged").checked;
-    for (const row of rows)
-      row.hidden = !row.dataset.text.includes(wanted) || (flagged && !("flagged" in row.dataset));
-    const left = rows.filter(row => !row.hidden).length;
+    for (const { row, text } of rows)
+      row.hidden = !text.includes(wanted) || (flagged && !("flagged" in row.dataset));
+    const left = rows.filter(({ row }) => !row.hidden).length;
     byId("layer-count").textContent = left === rows.length ? `${left} layers` : `${left} of ${rows.length} layers`;
   };
   byId("layer-filter").addEventListener("input", filter);
   byId("layer-flagged").addEventListener("change", filter);
   filter();
 
-  // Unmeasured last, not finite first: what is broken is what one looks for.
-  const rank = text => text === "" ? -Infinity : isNaN(text) ? Infinity : Number(text);
   const heads = [...table.querySelectorAll("[data-sort]")];
   for (const head of heads) head.addEventListener("click", () => {
     const key = head.dataset.sort;
     const rising = head.ariaSort ? head.ariaSort !== "ascending" : key === "order";
     for (const other of heads) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", rising ? "ascending" : "descending");
-    const of = row => rank(row.dataset[key]);
-    rows.sort((a, b) => of(a) === of(b) ? a.dataset.order - b.dataset.order : (of(a) < of(b)) === rising ? -1 : 1);
-    table.append(...rows);
+    rows.sort((a, b) => a[key] === b[key] ? a.order - b.order : (a[key] < b[key]) === rising ? -1 : 1);
+    table.append(...rows.map(({ row }) => row));
   });
 }
 

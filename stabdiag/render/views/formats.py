@@ -8,7 +8,8 @@ import numpy as np
 
 from stabdiag.core.run import Run
 from stabdiag.render.dashboard import Panel
-from stabdiag.render.drawing import Drawing, last_values
+from stabdiag.render.drawing import Drawing
+from stabdiag.render.envelope import last_values
 from stabdiag.render.view import VIEWS, View
 
 ROWS = 12
