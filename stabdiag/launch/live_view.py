@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
 from stabdiag.core.finding import Severity
@@ -30,9 +31,13 @@ PLAIN_HEIGHT = 40
 def show(onlooker: Onlooker, dashboard: Dashboard, console: Console) -> None:
     """Until the run has ended. The terminal is then, and whatever comes between, as it was before."""
     if not onlooker.over.wait(REDRAW):
-        with _restored(), console.screen(hide_cursor=True) as screen:
+        screen = Live(
+            console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        with _restored(), screen:
             while not onlooker.over.is_set():
-                screen.update(Group(*_frame(onlooker.latest, dashboard, console, console.height)))
+                lines = _frame(onlooker.latest, dashboard, console, console.height)
+                screen.update(Group(*lines), refresh=True)
                 onlooker.over.wait(REDRAW)
     if onlooker.failure is None:
         show_once(onlooker.latest, dashboard, console)

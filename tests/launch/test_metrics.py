@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -120,6 +121,7 @@ def test_it_says_what_to_install(monkeypatch):
     assert raised.value.hint == "pip install 'stabdiag[metrics]'"
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system has no /proc")
 def test_it_listens_on_this_machine_alone_while_a_run_goes_on(workshop, wait_for):
     workshop.write("train.py", "import pathlib, time\npathlib.Path('ready').touch()\ntime.sleep(30)\n")
     process = workshop.start("--metrics-port", "0", "train.py")
@@ -138,23 +140,16 @@ def test_it_listens_on_this_machine_alone_while_a_run_goes_on(workshop, wait_for
 
 def _listening(pid):
     """Addresses at which a process of ours listens, from /proc."""
-    inodes = {
-        str(link.readlink())[8:-1]
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if "socket:" in str(link.readlink())
-    }
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed since
+            sockets.add(str(link.readlink()))
     found = set()
-    for name in ("tcp", "tcp6"):
-        for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-            fields = row.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                address, port = fields[1].split(":")
-                found.add(
-                    (
-                        socket.inet_ntoa(bytes.fromhex(address)[::-1]) if name == "tcp" else address,
-                        int(port, 16),
-                    )
-                )
+    for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, *rest = row.split()
+        if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+            address, port = local.split(":")
+            found.add((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
     return found
 
 
