@@ -23,3 +23,17 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext stabdiag` calls."""
+    from stabdiag.adapters import ipython
+
+    ipython.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What `%unload_ext stabdiag` calls."""
+    from stabdiag.adapters import ipython
+
+    ipython.unload(shell)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakSet
 
 from stabdiag.analysis.diagnose import diagnose, report_block
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.config import Configuration, load_configuration
 from stabdiag.core.diagnosis import Diagnosis
-from stabdiag.core.finding import Finding
+from stabdiag.core.event import Event
+from stabdiag.core.finding import Findings
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.verification import marked
-from stabdiag.store.directory import create_run_directory, resolve_run
+from stabdiag.store.directory import create_run_directory, is_run, page_of, resolve_run
+from stabdiag.store.events import EventLog
 from stabdiag.store.findings import write_findings
 from stabdiag.store.flight import settle
+from stabdiag.store.follower import Follower
 from stabdiag.store.info import write_info
 from stabdiag.store.reader import load as load_directory
 from stabdiag.store.verification import read_verification
@@ -27,15 +32,23 @@ from stabdiag.store.verification import read_verification
 if TYPE_CHECKING:
     import torch
 
+    from stabdiag.render.notebook_live import LiveView
+
+MESSAGE = 2000
+"""Characters of an exception's message that are kept."""
+
 __all__ = ["Report", "Watch", "diagnose", "load", "report", "watch"]
 
 
-def load(path: str | Path | None = None) -> Run:
-    """A recorded run: a run directory, or the latest of a folder of them (default `stabdiag-runs`).
+def load(path: str | Path | None = None, *, names: Mapping[str, str] | None = None) -> Run:
+    """A recorded run: a run directory, or the latest of a folder of them (default `stabdiag-runs`); or the
+    log of another tool: TensorBoard event files, a Hugging Face `trainer_state.json`, wandb's `.wandb` file,
+    CSV or JSON lines of metrics.
 
-    Raises StabdiagError where there is none.
+    `names` says which series the numbers of such a log are where their own names do not tell:
+    `{"training/cost": "run.loss"}`. Raises StabdiagError where there is none.
     """
-    return load_directory(resolve_run(Path(path) if path is not None else None))
+    return load_directory(resolve_run(Path(path) if path is not None else None), names=names)
 
 
 @dataclass(frozen=True)
@@ -59,18 +72,26 @@ class Report:
 
 
 def report(run: Run, config: Configuration | None = None) -> Report:
-    """Diagnoses a run and writes `report.html` and `findings.json` into its directory."""
+    """Diagnoses a run and writes `report.html` and `findings.json` into its directory; of another tool's log
+    only the page, into the working directory."""
     from stabdiag.render.page import write_page
 
-    path = run.path or Path()
+    page = page_of(run.path)
     diagnosis = marked(diagnose(run, config), read_verification(run.path))
-    write_findings(path, diagnosis)
-    write_page(run, diagnosis, path / "report.html")
-    return Report(path / "report.html", run, diagnosis)
+    if run.path is None or is_run(run.path):
+        write_findings(page.parent, diagnosis)
+    write_page(run, diagnosis, page)
+    return Report(page, run, diagnosis)
 
 
 class Watch:
-    """A recording in this process. Use it in a `with` statement, or call `close` in the end."""
+    """A recording in this process. Use it in a `with` statement, or call `close` in the end.
+
+    `leads`: whether this process keeps the books of the run, as one of those that train together does.
+    """
+
+    opened: ClassVar[WeakSet[Watch]] = WeakSet()
+    """Those that record now."""
 
     def __init__(
         self,
@@ -80,16 +101,20 @@ class Watch:
         config: Configuration,
         curvature: Callable[[], torch.Tensor] | None = None,
         leads: bool = True,
+        adopts: bool = False,
     ) -> None:
+        from stabdiag.capture.adopting import Adopting
         from stabdiag.capture.session import Session
 
         self.path = path
-        self._leads = leads
+        self.leads = leads
         self._info = info
         self._config = config
-        self._session: Session | None = Session(path, cadence, curvature)
+        self._live: LiveView | None = None
+        self._session: Session | None = (Adopting if adopts else Session)(path, cadence, curvature)
         if leads:
             write_info(path, info)
+        Watch.opened.add(self)
 
     def record(self, models: Sequence[torch.nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> None:
         if self._session is not None:
@@ -105,9 +130,17 @@ class Watch:
         return diagnose(self.run, self._config)
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> Findings:
         """What the analysis says now, most important first; at any time, while training too."""
-        return self.diagnosis.findings
+        return Findings(self.diagnosis.findings)
+
+    def live(self) -> None:
+        """Shows in a notebook how the training goes, in place, until the recording ends."""
+        from stabdiag.render.notebook_live import LiveView
+
+        if self._session is not None and self._live is None and self.leads:
+            self._live = LiveView(Follower(self.path).refresh, self._config)
+            self._live.start()
 
     def report(self) -> Report:
         """Writes the page; a notebook shows it, elsewhere its `path` tells where it is."""
@@ -119,7 +152,10 @@ class Watch:
             return
         self._session.end()
         self._session = None
-        if not self._leads:
+        Watch.opened.discard(self)
+        if self._live is not None:
+            self._live.finish()
+        if not self.leads:
             return
         write_info(self.path, replace(self._info, ended=time.time(), exit_status=exit_status))
         diagnosis = self.diagnosis
@@ -127,15 +163,25 @@ class Watch:
             diagnosis = replace(diagnosis, run=report_block(self.run, diagnosis.incidents))
         write_findings(self.path, diagnosis)
 
+    def fail(self, error: BaseException) -> None:
+        """Ends the recording because of `error`, which becomes part of it."""
+        if self._session is not None:
+            data = {"type": type(error).__name__, "message": str(error)[:MESSAGE]}
+            with contextlib.suppress(OSError):  # the disk is full
+                EventLog(self.path).append(Event("exception", time.time(), self._session.steps, 0, data))
+            self._session.write_flight(f"the script ended with {type(error).__name__}")
+        self.close(exit_status=1)
+
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._session is not None:
-            self._session.write_flight(f"the script ended with {kind.__name__}")
-        self.close(exit_status=0 if kind is None else 1)
+        if error is None:
+            self.close()
+        else:
+            self.fail(error)
 
     def _repr_html_(self) -> str:
         from stabdiag.render.notebook import findings_fragment
@@ -145,7 +191,7 @@ class Watch:
 
 
 def watch(
-    model: torch.nn.Module | Sequence[torch.nn.Module],
+    model: torch.nn.Module | Sequence[torch.nn.Module] | None = None,
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] = (),
     *,
     log_dir: str | Path = "stabdiag-runs",
@@ -155,7 +201,7 @@ def watch(
     keep_batches: int = 0,
     curvature: Callable[[], torch.Tensor] | None = None,
 ) -> Watch:
-    """Records the training of `model` by `optimizer` from now on.
+    """Records the training of `model` by `optimizer` from now on; without them, whatever trains.
 
     Both may be several. An optimizer that is not given joins when it first steps, if it holds parameters
     of the models. `log_dir` is the folder in which the run directory is made, `name` the directory's own
@@ -175,7 +221,7 @@ def watch(
     import stabdiag
     from stabdiag.capture.rendezvous import meet
 
-    models: Any = [model] if not isinstance(model, Sequence) else model
+    models: Any = model if model is None or isinstance(model, Sequence) else [model]
     optimizers: Any = [optimizer] if not isinstance(optimizer, Sequence) else optimizer
     cadence = Cadence.parse(budget, every, keep_batches)
     path, leads = meet(lambda: create_run_directory(Path(log_dir), name or "watch", exact=name is not None))
@@ -186,6 +232,8 @@ def watch(
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},
         configuration=cadence.to_json(),
     )
-    started = Watch(path, info, cadence, load_configuration(Path.cwd()), curvature, leads)
-    started.record(models, optimizers)
+    config = load_configuration(Path.cwd())
+    started = Watch(path, info, cadence, config, curvature, leads, adopts=models is None)
+    if models is not None:
+        started.record(models, optimizers)
     return started

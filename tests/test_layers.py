@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "render": {"core", "analysis"},
     "api": BELOW_API,
     "launch": BELOW_API | {"api"},
+    "adapters": BELOW_API | {"api"},
     "zoo": {"core", "store", "analysis", "api", "launch", "reference"},
     "reference": set(),
     "cli": BELOW_API - {"capture", "stats"} | {"api", "launch", "zoo", "reference"},

@@ -33,6 +33,13 @@ def suffers(run: Run, since: int) -> bool:
     return _rose(curve, since) or stuck(run, since)
 
 
+def rises(run: Run, since: int) -> bool:
+    """Whether the loss ends above its level at step `since`, by more than noise and a quarter of what was
+    learned by then; False where none was recorded."""
+    curve = _curve(run)
+    return curve is not None and _rose(curve, since)
+
+
 def improves(run: Run, since: int) -> bool:
     """Whether the loss reached a clearly lower level after step `since` than it had then, or went down all
     the way from there. False where too little came after, or no loss was recorded."""

@@ -117,13 +117,15 @@ def run_block(run: Run) -> dict[str, Any]:
 
 
 def _duration(run: Run) -> float | None:
-    """Seconds from start to end; of a run without a written end, to its last recorded step."""
-    times = [data.times for data in run.kinds.values() if len(data.times)]
+    """Seconds from start to end; of a run without a written end, to its last recorded step. None where
+    nobody wrote down when a step was."""
+    known = (data.times[np.isfinite(data.times)] for data in run.kinds.values())
+    times = [times for times in known if len(times)]
     start, end = run.info.started, run.info.ended
     if start is None and times:
-        start = min(float(t[0]) for t in times)
+        start = min(float(t.min()) for t in times)
     if end is None and times:
-        end = max(float(t[-1]) for t in times)
+        end = max(float(t.max()) for t in times)
     return None if start is None or end is None else max(end - start, 0.0)
 
 

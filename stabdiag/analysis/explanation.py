@@ -50,17 +50,24 @@ class Explanation:
             return known[index]
 
         roots = [min(climb(index), key=lambda at: self.precedence[at]) for index in range(count)]
-        within = self._within_a_bad_loss(sorted(set(roots), key=lambda at: self.precedence[at]))
-        return [within.get(root, root) for root in roots]
+        within = self._within_a_bad_loss(roots)
+
+        def uppermost(root: int) -> int:
+            return uppermost(within[root]) if root in within else root
+
+        return [uppermost(root) for root in roots]
 
     def _within_a_bad_loss(self, roots: Sequence[int]) -> dict[int, int]:
         """Roots that began while the loss was rising already, though they could have brought that about:
         no second fault, but what the first did before it was large enough to be seen."""
         above: dict[int, int] = {}
-        for a in roots:
-            for b in roots:
-                if b != a and b not in above and self._rises_into(self._findings[a], self._findings[b]):
-                    above[b] = above.get(a, a)
+        in_order = sorted(range(len(roots)), key=lambda at: self.precedence[at])
+        for a in in_order:
+            for b in in_order:
+                # Only roots that come later are put under one: no chain of them can come back to itself.
+                new = roots[b] == b and b not in above and self.precedence[roots[a]] < self.precedence[b]
+                if new and self._rises_into(self._findings[a], self._findings[b]):
+                    above[b] = roots[a]
         return above
 
     def _rises_into(self, loss: Finding, late: Finding) -> bool:

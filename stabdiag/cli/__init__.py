@@ -100,5 +100,8 @@ def _told(error: Exception) -> tuple[str, str]:
 
 
 def _complain(line: str) -> None:
+    from stabdiag.render.terminal import speakable
+
     with contextlib.suppress(OSError, ValueError):
-        print(f"stabdiag: {line}", file=sys.stderr)
+        # It may quote names out of a log that somebody else wrote.
+        print(f"stabdiag: {speakable(line, sys.stderr.encoding)}", file=sys.stderr)

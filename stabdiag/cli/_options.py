@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from stabdiag.core.config import Configuration
+    from stabdiag.core.run import Run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +23,25 @@ set_option = click.option(
     metavar="SIGNATURE.THRESHOLD=VALUE",
     help="A threshold of the analysis; may be repeated.",
 )
+
+
+map_option = click.option(
+    "--map",
+    "names",
+    multiple=True,
+    metavar="THEIRS=OURS",
+    help="What a number in another tool's log is, such as cost=run.loss; may be repeated.",
+)
+
+
+def read_run(path: Path | None, names: tuple[str, ...] = ()) -> Run:
+    """The run that is meant, of another tool's log with its numbers mapped by `--map`. StabdiagError where
+    there is none."""
+    from stabdiag.store.directory import resolve_run
+    from stabdiag.store.naming import parse_names
+    from stabdiag.store.reader import load
+
+    return load(resolve_run(path), names=parse_names(names))
 
 
 def selection_options(function: Function) -> Function:

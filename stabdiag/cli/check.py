@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabdiag.cli._options import RUN, configuration, selection_options
+from stabdiag.cli._options import RUN, configuration, map_option, read_run, selection_options
 
 if TYPE_CHECKING:
     from stabdiag.core.config import Configuration
     from stabdiag.core.diagnosis import Diagnosis
-    from stabdiag.core.finding import Finding
 
 FOUND = 1
 
@@ -26,6 +25,7 @@ FOUND = 1
     show_default=True,
     help="The least severity that fails the check.",
 )
+@map_option
 @selection_options
 @click.option(
     "--baseline",
@@ -38,6 +38,7 @@ def check(
     ctx: click.Context,
     run: Path | None,
     fail_on: str,
+    names: tuple[str, ...],
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     settings: tuple[str, ...],
@@ -45,13 +46,14 @@ def check(
 ) -> None:
     """Exit with 1 where RUN has findings, 0 where it is clean, 2 where that cannot be said.
 
-    RUN is a run directory, by default the latest of stabdiag-runs.
+    RUN is a run directory, by default the latest of stabdiag-runs, or the log of another tool.
     """
+    from stabdiag.analysis.comparison.only import same_place
     from stabdiag.core.finding import Severity
 
     config = configuration(settings, select, ignore)
-    diagnosis = _diagnosis(run, config)
-    known = _diagnosis(baseline, config).findings if baseline else ()
+    diagnosis = _diagnosis(run, names, config)
+    known = _diagnosis(baseline, names, config).findings if baseline else ()
     found = [
         finding
         for finding in diagnosis.findings
@@ -74,20 +76,11 @@ def _end(diagnosis: Diagnosis) -> str:
     return f"ended with status {diagnosis.run['exit_status']}"
 
 
-def _diagnosis(path: Path | None, config: Configuration) -> Diagnosis:
+def _diagnosis(path: Path | None, names: tuple[str, ...], config: Configuration) -> Diagnosis:
     from stabdiag.analysis.diagnose import diagnose
     from stabdiag.core.errors import StabdiagError
-    from stabdiag.store.directory import resolve_run
-    from stabdiag.store.reader import load
 
-    run = load(resolve_run(path))
+    run = read_run(path, names)
     if not run.steps:
         raise StabdiagError(f"{run.path} holds no recorded step", "nothing can be said of it")
     return diagnose(run, config)
-
-
-def same_place(finding: Finding, old: Finding) -> bool:
-    """Whether both tell the same signature at a common site, or at none."""
-    if finding.signature != old.signature:
-        return False
-    return bool(set(finding.sites) & set(old.sites)) or not (finding.sites or old.sites)

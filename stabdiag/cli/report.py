@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabdiag.cli._options import RUN, configuration, selection_options
+from stabdiag.cli._options import RUN, configuration, map_option, read_run, selection_options
 
 if TYPE_CHECKING:
     from stabdiag.core.diagnosis import Diagnosis
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     metavar="NAME|FILE.toml",
     help="What the page shows, and in which order.",
 )
+@map_option
 @selection_options
 @click.option("--verbose", "-v", is_flag=True, help="With the code of each fix, and what was skipped.")
 def report(
@@ -46,6 +47,7 @@ def report(
     output: Path | None,
     plotly: str,
     dashboard: str,
+    names: tuple[str, ...],
     settings: tuple[str, ...],
     select: tuple[str, ...],
     ignore: tuple[str, ...],
@@ -53,25 +55,25 @@ def report(
 ) -> None:
     """Report on each RUN: a summary on stdout, and report.html in its directory.
 
-    RUN is a run directory, by default the latest of stabdiag-runs.
+    RUN is a run directory, by default the latest of stabdiag-runs; or the log of another tool: TensorBoard
+    event files, a trainer_state.json of Hugging Face, a .wandb file, CSV or JSON lines of metrics. The page
+    of such a log goes into the working directory, under its name.
     """
     from stabdiag.analysis.diagnose import diagnose
     from stabdiag.core.errors import StabdiagError
     from stabdiag.core.verification import marked
     from stabdiag.render.dashboard import load_dashboard
-    from stabdiag.store.directory import resolve_run
-    from stabdiag.store.reader import load
+    from stabdiag.store.directory import page_of
     from stabdiag.store.verification import read_verification
 
     if output and len(runs) > 1:
         raise StabdiagError("--output takes one RUN", "without it each report goes into its run directory")
     config = configuration(settings, select, ignore)
     for path in runs or (None,):
-        run = load(resolve_run(path))
+        run = read_run(path, names)
         shown = load_dashboard(dashboard, recorded=run.series)
         diagnosis = marked(diagnose(run, config), read_verification(run.path))
-        assert run.path is not None
-        page = output if output and form in (None, "html") else run.path / "report.html"
+        page = output if output and form in (None, "html") else page_of(run.path)
         if form is None:
             _text(run, diagnosis, None, verbose)
         if form in (None, "html"):

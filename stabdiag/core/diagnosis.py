@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stabdiag.core.finding import CauseRanked, Finding, Severity, plain
+from stabdiag.core.html import diagnosis_html, incident_html
 
 SCHEMA = "stabdiag.report/1"
 VERDICTS = ("stable", "at-risk", "unstable", "failed")
@@ -97,6 +98,9 @@ class Incident:
     first_mover: FirstMover | None = None
     culprit: Culprit | None = None
 
+    def _repr_html_(self) -> str:
+        return incident_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -121,6 +125,9 @@ class Diagnosis:
         """The first critical finding and its onset, empty where there is none."""
         found = (f for f in self.findings if f.severity is Severity.critical)
         return next((f"{f.signature} since step {f.onset_step}" for f in found), "")
+
+    def _repr_html_(self) -> str:
+        return diagnosis_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """The contract of `--format json` and `findings.json`."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from stabdiag.core.html import finding_html, findings_html
+
 
 class Severity(IntEnum):
     """`critical`: training has failed or will. `warning`: it will get worse, or the run is being
@@ -66,6 +68,9 @@ class Finding:
     causes: tuple[CauseRanked, ...] = ()
     fixes: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        return finding_html(self)
+
     def to_json(self) -> dict[str, Any]:
         """The design's schema; non-finite numbers become null, which JSON can say."""
         record = asdict(self)
@@ -91,6 +96,15 @@ class Finding:
             for e in values.get("evidence", ())
         )
         return cls(**values)
+
+
+class Findings(tuple[Finding, ...]):
+    """Findings that a notebook shows as cards."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return findings_html(self)
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from stabdiag.core.errors import DamagedRun, StabdiagError
 
 DEFAULT = Path("stabdiag-runs")
 LATEST = "latest"
+PAGE = "report.html"
 FIRST_RUN = "`stabdiag run train.py` makes one"
 
 
@@ -97,9 +98,11 @@ def ranks(run_dir: Path) -> tuple[int, ...]:
 
 
 def resolve_run(path: Path | None = None) -> Path:
-    """The run directory that is meant: `path` itself, or the latest in the folder `path`.
+    """The run directory that is meant, `path` itself or the latest in the folder `path`; or another tool's
+    log, which lies at or below it.
 
-    None is the latest of `stabdiag-runs`. Raises DamagedRun where there is none.
+    None is the latest of `stabdiag-runs`. Raises DamagedRun where there is none, StabdiagError where it holds
+    several logs of another tool.
     """
     folder = DEFAULT if path is None else path
     try:
@@ -107,20 +110,50 @@ def resolve_run(path: Path | None = None) -> Path:
             return run_dir
         if is_run(folder):
             return folder
-        if folder.is_dir():
-            return _newest(folder)
-        exists = folder.exists()
+        run_dir = _newest(folder) if folder.is_dir() else None
+        found = run_dir or (_log_of(folder) if path is not None and folder.exists() else None)
     except OSError as error:
         raise DamagedRun(f"{folder} cannot be read: {error.strerror}") from error
-    if exists:
-        raise DamagedRun(f"{folder} is a file, not a run directory", "give the directory that holds run.json")
-    raise DamagedRun("no runs here yet" if path is None else f"there is no {folder}", FIRST_RUN)
+    if found is not None:
+        return found
+    raise _nothing(path, folder)
 
 
-def _newest(folder: Path) -> Path:
+def _log_of(path: Path) -> Path | None:
+    from stabdiag.store.foreign import find
+
+    found = find(path)
+    return found and found.path
+
+
+def _nothing(path: Path | None, folder: Path) -> DamagedRun:
+    from stabdiag.store.foreign import formats
+
+    if folder.is_file():
+        return DamagedRun(f"{folder} is a file, not a run directory", formats())
+    if folder.is_dir():
+        return DamagedRun(f"there are no runs in {folder}", f"{FIRST_RUN}; {formats()}")
+    return DamagedRun("no runs here yet" if path is None else f"there is no {folder}", FIRST_RUN)
+
+
+def _newest(folder: Path) -> Path | None:
     if run_dir := _pointed(folder / LATEST):
         return run_dir
     runs = [child for child in folder.iterdir() if child.name != LATEST and is_run(child)]
-    if not runs:
-        raise DamagedRun(f"there are no runs in {folder}", FIRST_RUN)
-    return max(runs, key=lambda run: run.stat().st_mtime)
+    return max(runs, key=lambda run: run.stat().st_mtime, default=None)
+
+
+def page_of(path: Path | None) -> Path:
+    """Where the report of a run goes: into its directory; of another tool's log into the working directory,
+    since its folder is not ours."""
+    if path is None or is_run(path):
+        return (path or Path()) / PAGE
+    return Path(f"{beside(path)}.html")
+
+
+def beside(path: Path) -> str:
+    """A name for what is made of another tool's log, by its own and that of the folder around it."""
+    whole = path.resolve()
+    name = whole.stem if whole.is_file() else whole.name
+    words = re.sub(r"[^\w.+-]+", "-", f"{whole.parent.name}-{name}").strip("-.")
+    return f"stabdiag-{words[:100] or 'log'}"

@@ -13,6 +13,8 @@ from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.site import KINDS
 from stabdiag.store.directory import is_run, ranks
 from stabdiag.store.events import read_events
+from stabdiag.store.foreign import load_log
+from stabdiag.store.importer import Names
 from stabdiag.store.info import read_info
 from stabdiag.store.kinds import Kinds
 from stabdiag.store.merge import MergedKinds, Settled
@@ -21,16 +23,19 @@ from stabdiag.store.sites import by_rank, read_sites
 from stabdiag.store.world import in_order, world_of
 
 
-def load(path: Path, rank: int | None = None) -> Run:
+def load(path: Path, rank: int | None = None, names: Names | None = None) -> Run:
     """The run in `path`: of all processes of a world together, or as process `rank` saw it.
 
-    Of processes that trained apart it is that of the lowest, where no other is named.
+    Of processes that trained apart it is that of the lowest, where no other is named. `names` says which
+    series the numbers of another tool's log are, where their own names do not tell.
 
     Raises DamagedRun where there is no run, or one of a newer version; StabdiagError for a rank that
     was not recorded. Whatever else is wrong with the files stands in the run's `notes`.
     """
     if not is_run(path):
-        raise DamagedRun(f"{path} is no run directory", "`stabdiag run train.py` makes one")
+        return load_log(path, names)
+    if names:
+        raise StabdiagError(f"{path} is a run directory", "--map is for the logs of other tools")
     recorded = ranks(path)
     if rank is not None and rank not in recorded:
         raise StabdiagError(

@@ -50,7 +50,7 @@ def test_a_run_without_a_step_cannot_be_checked(stabdiag, record, falling):
 
 
 def test_findings_are_the_same_only_at_a_common_place():
-    from stabdiag.cli.check import same_place
+    from stabdiag.analysis.comparison.only import same_place
     from stabdiag.core.finding import Finding, Severity
 
     def at(signature, *sites):

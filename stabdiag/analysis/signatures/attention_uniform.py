@@ -22,24 +22,24 @@ from stabdiag.core.synthetic import run_of
     "attention-uniform",
     title="Attention looks at all keys alike",
     needs=("attention.entropy_ratio",),
-    explains=("rank-collapse", "vanishing-gradient", "loss-plateau"),
+    explains=("vanishing-gradient", "loss-plateau"),
     causes=("learning-rate-too-low", "bad-init-scale", "missing-residual", "detached-graph",
             "parameters-not-optimized"),
 )  # fmt: skip
 def attention_uniform(
     run: Run, *, uniform: float = 0.99, persists: float = 200.0, used: float = 0.9
 ) -> Iterator[Finding]:
-    """What it means: every head of a layer averages over all keys: the layer might as well have none, and
-    averages again and again make all tokens alike.
+    """What it means: every head of a layer averages over all keys: the layer might as well have none.
 
     How it is detected: the entropy over its maximum is at least `uniform` in all heads of a layer, in the
     median of the last three records and at nine of ten since the start or since it became so, for
     `persists` steps at least and three fifths of the run. A warning where that holds in all layers and the
     loss suffers, or where others have come below `used` meanwhile and the loss suffers; otherwise info.
 
-    Look-alikes: all attention begins uniform, at an initialisation of standard deviation 0.02, and stays so
-    for as long as the frequencies of the tokens are learned. Layers that pool are uniform by design. A model
-    that was trained before may have learned so; where it keeps its loss it does not suffer.
+    Look-alikes: keys that are all alike cannot be told apart (rank-collapse). All attention begins uniform,
+    at an initialisation of standard deviation 0.02, and stays so for as long as the frequencies of the tokens
+    are learned. Layers that pool are uniform by design. A model that was trained before may have learned so;
+    where it keeps its loss it does not suffer.
 
     Fixes: give queries and keys a scale at which the dot product has a variance near 1; a higher learning
     rate; look whether their gradient arrives.

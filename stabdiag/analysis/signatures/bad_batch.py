@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stabdiag.analysis.batches import other_uses
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.robust import spread
@@ -74,7 +75,8 @@ def bad_batch(
     than 0.04 in 1,000, at 95 %; nine lone samples in 400 steps of heavy-tailed values are one info.
 
     Look-alikes: a step of the optimizer that was too long raises the loss, or the gradient, of several
-    batches. Single samples unlike the others that come again and again are tails of the data. A rare but
+    batches. In the log of every tenth step a value is of one of ten batches or the mean of them: nothing is
+    said there. Single samples unlike the others that come again and again are tails of the data. A rare but
     valid batch is harder, with its prediction unsure too. In the first steps all is surprise.
 
     Fixes: look at the batch, and at the sample; skip steps whose loss or gradient is far outside of the
@@ -86,6 +88,9 @@ def bad_batch(
     seen_at (step of the same batch before, -1 if none), loss_then, batches (found in all).
     """
     curve = loss_curve(run, least=48)
+    apart = float(np.median(np.diff(curve.steps)))
+    if apart > 1:
+        raise NotEvaluable(f"the loss of one step in {apart:.0f} was recorded, which may be a mean over them")
     quiet = max(24, len(curve.values) // 50)
     start = int(curve.steps[min(quiet, len(curve.steps) - 1)])
     losses = History(curve.steps, curve.values)
@@ -301,6 +306,13 @@ def _samples_in_the_tails_of_the_data(rng: np.random.Generator) -> Run:
     series["targets.outlying"][60::40] = 200.0
     series["targets.max"][60::40] += 20.0
     return _run(series)
+
+
+@bad_batch.quiet_on
+def _a_mean_of_ten_batches(rng: np.random.Generator) -> Run:
+    loss = _series(rng)["run.loss"]
+    loss[250] += 3.0
+    return run_of({"run.loss": loss}, steps={"run": 10 * np.arange(1, 401)})
 
 
 @bad_batch.quiet_on

@@ -26,7 +26,13 @@ LARGEST = {"float16": 65504.0, "float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
     "exploding-activation",
     title="Activations grow by orders of magnitude",
     needs=("output.absmax",),
-    explains=("exploding-gradient", "nonfinite-origin", "loss-divergence", "loss-spike", "dead-units"),
+    explains=(
+        "exploding-gradient",
+        "nonfinite-origin",
+        "loss-divergence",
+        "loss-spike",
+        "dead-units",
+    ),
     causes=(
         "learning-rate-too-high",
         "missing-normalization",

@@ -49,12 +49,12 @@ def loss_spike(
     harmless; repeated or large ones cost progress, and often come before a divergence.
 
     How it is detected: the loss lies more than `z` robust deviations above the median of its last 64
-    usual values (spikes never enter their own baseline) and by at least 5 % of the progress made, and
-    is back within `returns` steps; a single high step must reach 1.5 `z`. It is a warning where the
-    loss rose by `large` of the progress, and stayed up for 3 steps or more or was above `single_z`
-    deviations once; or where it stayed up repeatedly; never where several optimizers train, whose losses
-    are a game: what one side loses the other has won. Single high steps more frequent than `tail` in
-    1,000 are the tails of the run's own noise and are left out.
+    usual values (spikes never enter their own baseline; a quarter of all values in a short log) and by at
+    least 5 % of the progress made, and is back within `returns` recorded steps; a single high step must
+    reach 1.5 `z`. It is a warning where the loss rose by `large` of the progress, and stayed up for 3 steps
+    or more or was above `single_z` deviations once; or where it stayed up repeatedly; never where several
+    optimizers train, whose losses are a game: what one side loses the other has won. Single high steps more
+    frequent than `tail` in 1,000 are the tails of the run's own noise and are left out.
 
     Look-alikes: tiny batches have heavy-tailed losses; a rise that stays is loss-divergence. One bad
     batch is high for one step and normal on the next; a spike of the optimizer lasts several steps, on
@@ -72,7 +72,9 @@ def loss_spike(
     """
     curve = loss_curve(run, least=48)
     floor = 0.003 * np.abs(np.nan_to_num(curve.level))
-    usual = baseline(curve.values, z=z, window=64, least=24, floor=floor)
+    # In a short log 64 values reach back to where the loss was still falling fast.
+    window = int(np.clip(len(curve.values) // 4, 24, 64))
+    usual = baseline(curve.values, z=z, window=window, least=24, floor=floor)
     heights = curve.values - usual.center
     progress = np.maximum(curve.start - usual.center, 0.0)
     counted = usual.flagged & np.isfinite(curve.values) & (heights > 0.05 * progress)
@@ -81,7 +83,7 @@ def loss_spike(
     found = [
         e
         for e in episodes(counted, heights)
-        if _returned(e, usual.flagged, curve.steps, returns) and (_stayed(e) or deviations[e.peak] > 1.5 * z)
+        if _returned(e, usual.flagged, returns) and (_stayed(e) or deviations[e.peak] > 1.5 * z)
     ]
     narrow = [_jumps(counted[e.first : e.last + 1]) for e in found if not _stayed(e)]
     if sum(narrow) > max(2.0, tail * len(counted) / 1000):
@@ -135,10 +137,12 @@ def _stayed(episode: Episode) -> bool:
     return episode.count >= max(3, (episode.last - episode.first + 1) / 2)
 
 
-def _returned(episode: Episode, flagged: np.ndarray, steps: np.ndarray, returns: float) -> bool:
-    """Whether it is over: short enough, and followed by at least 3 usual steps."""
-    after = flagged[episode.last + 1 : episode.last + 4]
-    return bool(steps[episode.last] - steps[episode.first] <= returns and len(after) == 3 and not after.any())
+def _returned(episode: Episode, flagged: np.ndarray, returns: float) -> bool:
+    """Whether it is over: short enough, the small rest of it included, and followed by 3 usual steps."""
+    usual = np.flatnonzero(~flagged[episode.last :])
+    end = episode.last + (int(usual[0]) if usual.size else len(flagged))
+    after = flagged[end : end + 3]
+    return bool(end - 1 - episode.first <= returns and len(after) == 3 and not after.any())
 
 
 def _falling(rng: np.random.Generator, count: int = 400) -> np.ndarray:
@@ -157,6 +161,26 @@ def _one_bad_batch(rng: np.random.Generator) -> Run:
     loss = _falling(rng)
     loss[300] += 3.0
     return run_of({"run.loss": loss})
+
+
+@loss_spike.fires_on
+def _dies_away_slowly(rng: np.random.Generator) -> Run:
+    loss = 2.0 + 5.0 * np.exp(-np.arange(1500) / 190) + 0.02 * rng.standard_normal(1500)
+    loss[900:908] += np.linspace(2.0, 0.15, 8)
+    return run_of({"run.loss": loss})
+
+
+@loss_spike.fires_on
+def _in_a_log_of_every_tenth_step(rng: np.random.Generator) -> Run:
+    loss = 2.5 + 5.0 * np.exp(-np.arange(100) / 12) + 0.03 * rng.standard_normal(100)
+    loss[60:68] += np.linspace(2.0, 0.2, 8)
+    return run_of({"run.loss": loss}, steps={"run": 10 * np.arange(1, 101)})
+
+
+@loss_spike.quiet_on
+def _a_short_log_that_falls_fast(rng: np.random.Generator) -> Run:
+    loss = 2.5 + 5.0 * np.exp(-np.arange(60) / 8) + 0.03 * rng.standard_normal(60)
+    return run_of({"run.loss": loss}, steps={"run": 500 * np.arange(1, 61)})
 
 
 @loss_spike.quiet_on

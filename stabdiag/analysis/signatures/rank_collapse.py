@@ -9,7 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.consequence import stalled, suffers
+from stabdiag.analysis.consequence import rises, stalled, suffers
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.robust import Flags, median
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -25,7 +25,7 @@ LAST = 3
     "rank-collapse",
     title="The tokens of a sequence become one and the same with depth",
     needs=("tokens.cosine", "tokens.spread"),
-    explains=("vanishing-gradient", "loss-plateau"),
+    explains=("attention-uniform", "vanishing-gradient", "loss-plateau"),
     causes=("missing-residual", "bad-init-scale", "unbounded-attention-logits", "learning-rate-too-high"),
 )
 def rank_collapse(
@@ -35,12 +35,13 @@ def rank_collapse(
     away: in the end all tokens have the same representation, and the model cannot tell what stands where.
 
     How it is detected: the mean cosine between the tokens of a sequence is above `alike` in the last layer
-    that still holds tokens, while it is below `apart` in the first; and the share of a channel's mean
-    square that differs between tokens, in the median over channels, is below `spread` there, and below half
-    of the first layer's; in the median of the last three records. A warning where the loss suffers,
-    critical where the spread is then below `identical`. A model that predicts each token cannot do so from
-    tokens that much alike: there it suffices that the second half of the run brought nothing. Otherwise it
-    is info. The site is the first layer from which on tokens stay alike.
+    that still holds tokens, while it is below `apart` in the first; and the share of a channel's mean square
+    that differs between tokens, in the median over channels, is below `spread` there, and below half of the
+    first layer's; in the median of the last three records. A warning where the loss suffers, critical where
+    the spread is then below `identical`. A model that predicts each token cannot do so from tokens that much
+    alike: there it suffices that the second half of the run brought nothing. Otherwise it is info. Tokens
+    that became alike while the model trained are told of only if the loss rose from there on. The site is
+    the first layer from which on tokens stay alike.
 
     Look-alikes: while a model learns the frequencies of tokens, its last layer says the same of all.
     Trained language models point into a narrow cone, by a few channels that are large at every token: the
@@ -81,6 +82,8 @@ def rank_collapse(
     # Before the first comparison nothing is known: what it shows has been so from the start.
     onset = int(steps[since]) if since and since < len(steps) else 0
     lost = bool(late_spread[-1] < identical)
+    if onset and not rises(run, onset):
+        return  # tokens become alike where nothing but their frequencies is learned: it is no more than that
     bad = suffers(run, onset) or (lost and stalled(run) and _predicts_each(run, table.sites[order[-1]]))
     value = float(late_cosine[-1])
     facts = {"cosine": value, "spread": float(late_spread[-1]), "cosine_first": float(late_cosine[0]),

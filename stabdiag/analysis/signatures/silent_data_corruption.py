@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ from stabdiag.core.synthetic import run_of
 LARGEST = float(np.finfo(np.float32).max)
 USUAL = 32
 """Records that say what is usual of a gradient."""
+SMALL_PART = 64
+"""Of a normally distributed weight whole, which has its largest element at four or five deviations, the norm
+holds the largest a sixteenth to a twenty-fifth as often as there are elements."""
 
 Places = NDArray[np.int64]
 
@@ -67,10 +71,11 @@ def silent_data_corruption(
 
     How it is detected: the largest element of one weight grew between two records by more than `beyond` times
     what all updates in between can have added: no element changes by more than the norm of the update.
-    All but this tensor obey. Or the gradient norm of one tensor is `alone` times its usual while no other
-    is above `others` times, its own module's other parameters included: a true gradient spike reaches all
-    of a module, and what lies before it. An infinite gradient in a step that the gradient scaler withheld
-    is an overflow of what it had scaled, for which it is there.
+    All but this tensor obey, and by its norm a small part of its elements grew: where a script scales a
+    weight, all of them do. Or the gradient norm of one tensor is, in one step, `alone` times its usual
+    while no other is above `others` times, its own module's other parameters included: a true gradient
+    spike reaches all of a module, and what lies before it. An infinite gradient in a step that the gradient
+    scaler withheld is an overflow of what it had scaled, for which it is there.
 
     Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bit 27
     (not found, and harmless); in healthy runs the largest change of a weight was 2.3 times its bound, the
@@ -123,7 +128,7 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
     multiples = _multiples(table, change, rows, columns, np.array([known.get(n, 0) for n in table.names]))
     odd = multiples > 1
     alone = np.bincount(rows[odd], minlength=len(table.steps)) == 1
-    found = np.flatnonzero((multiples > beyond) & alone[rows])
+    found = np.flatnonzero((multiples > beyond) & alone[rows] & _of_few(run, table, rows, columns))
     if not found.size:
         return None
     row, which, most = int(rows[found[0]]), int(columns[found[0]]), float(multiples[found[0]])
@@ -135,6 +140,18 @@ def _weight(run: Run, beyond: float) -> _Odd | None:
         f"{before} and {step}, {figure(most)} times what the updates in between can have added; no "
         "other parameter did.",
     )  # fmt: skip
+
+
+def _of_few(run: Run, table: Table, rows: Places, columns: Places) -> Flags:
+    """Whether a small part of the elements of a weight can have made its norm grow, at each place."""
+    if "weight.norm" not in run or run.table("weight.norm").values.shape != table.values.shape:
+        return np.ones(len(rows), dtype=bool)
+    norms = run.table("weight.norm").values
+    before, after = (norms[at, columns].astype(np.float64) for at in (rows - 1, rows))
+    largest = table.values[rows, columns].astype(np.float64)
+    few = np.array([max(2.0, math.prod(table.sites[i].shape or ()) / SMALL_PART) for i in columns])
+    with np.errstate(invalid="ignore", over="ignore"):
+        return ~np.isfinite(after) | ~(after**2 > before**2 + few * largest**2)
 
 
 def _multiples(
@@ -179,7 +196,8 @@ def _gradient(run: Run, alone: float, others: float) -> _Odd | None:
         which = int(np.argmax(multiple))
         rest = float(np.delete(multiple, which).max())
         most = float(np.nanmax(past[:, which], initial=0.0))
-        if multiple[which] > alone and now[which] > 0.1 * alone * most and rest <= others:
+        stays = row + 1 < len(table.steps) and table.values[row + 1, kept[which]] > 0.1 * now[which]
+        if multiple[which] > alone and now[which] > 0.1 * alone * most and rest <= others and not stays:
             step, site = int(table.steps[row]), table.names[kept[which]]
             return _Odd(
                 site, int(table.steps[row - 1]), step, "grad.norm", float(multiple[which]),
@@ -206,14 +224,26 @@ def _lost(run: Run, table: Table) -> Flags:
     return lost
 
 
-def _run(rng: np.random.Generator, growth: float = 1.0, pull: float = 1.0, all_of_them: bool = False) -> Run:
+def _run(
+    rng: np.random.Generator,
+    growth: float = 1.0,
+    pull: float = 1.0,
+    *,
+    all_of_them: bool = False,
+    scaled: bool = False,
+    stays: bool = False,
+) -> Run:
+    """A weight's largest element, or with `scaled` the whole, grows at step 40; its gradient is `pull` times
+    as large there, or with `stays` from there on."""
     absmax = 0.3 + 0.001 * np.arange(60)[:, None] + 0.001 * rng.random((60, 5))
+    length = 10 * absmax
     norm = 1.0 + 0.1 * rng.random((60, 5))
     column = slice(None) if all_of_them else 2
     absmax[40:, column] *= growth
-    norm[40, column] *= pull
+    length[40:, column] = growth * length[40:, column] if scaled else np.hypot(length, absmax)[40:, column]
+    norm[40 : None if stays else 41, column] *= pull
     series = {
-        "run.loss": np.ones(60), "weight.absmax": absmax, "grad.norm": norm,
+        "run.loss": np.ones(60), "weight.absmax": absmax, "weight.norm": length, "grad.norm": norm,
         "update.norm": np.full((60, 5), 0.01),
     }  # fmt: skip
     return run_of(series, sites={kind: weights(kind, 5) for kind in ("weight", "grad", "update")})
@@ -227,6 +257,16 @@ def _a_bit_of_a_weight(rng: np.random.Generator) -> Run:
 @silent_data_corruption.fires_on
 def _a_bit_of_a_gradient(rng: np.random.Generator) -> Run:
     return _run(rng, pull=1e6)
+
+
+@silent_data_corruption.quiet_on
+def _the_script_scales_a_weight(rng: np.random.Generator) -> Run:
+    return _run(rng, growth=1e4, scaled=True)
+
+
+@silent_data_corruption.quiet_on
+def _a_branch_opens(rng: np.random.Generator) -> Run:
+    return _run(rng, pull=1e4, stays=True)
 
 
 @silent_data_corruption.quiet_on

@@ -18,6 +18,7 @@ from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import harmed
 from stabdiag.analysis.robust import Doubles, forward_filled
 from stabdiag.analysis.step_size import schedule, weight_decay
+from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
@@ -51,7 +52,13 @@ class Drift:
     causes=("weight-decay-too-low", "weight-decay-too-high", "learning-rate-too-high"),
 )
 def weight_norm_drift(
-    run: Run, *, growth: float = 3.0, shrunk: float = 0.2, starved: float = 0.01, most: float = 0.5
+    run: Run,
+    *,
+    growth: float = 3.0,
+    shrunk: float = 0.2,
+    starved: float = 0.01,
+    most: float = 0.5,
+    forgets: float = 0.03,
 ) -> Iterator[Finding]:
     """What it means: nothing holds the weights at their scale. Growing ones make each step smaller in
     proportion, and logits larger; shrinking ones take the signal with them.
@@ -59,11 +66,12 @@ def weight_norm_drift(
     How it is detected: the norm of a weight matrix grows more than `growth`-fold within a tenth of the run,
     after its first tenth: info. A warning where that has a consequence: the update ratio of these matrices
     has fallen to `starved` of what it was, or the output's logits, by the normalizer of their softmax or by
-    their mean, have grown by 2 nat and more in the same time while the run got worse. Or norms have fallen
-    to `shrunk` of where they began in the share `most` of all matrices, and the run ends worse than it had
-    been, or has learned nothing: a warning. Calibrated on small transformers with weight decay 0 (grows
-    1.2-fold in a tenth at 1e-2, which is benign) to 50 (shrinks to 0.1 and is lost), and on 140 healthy
-    runs of 67,000 steps: no alarm.
+    their mean, have grown by 2 nat and more in the same time while the run got worse. Or norms have fallen to
+    `shrunk` of where they began in the share `most` of all matrices, and the run ends worse than it had been,
+    or has learned nothing, or weights are the mean of the updates of the last 1/(lr·λ) steps, which are no
+    more than the share `forgets` of the run: a warning. Calibrated on small transformers with weight decay 0
+    (grows 1.2-fold in a tenth at 1e-2, which is benign) to 50 (shrinks to 0.1 and is lost), and on 140
+    healthy runs of 67,000 steps: no alarm.
 
     Look-alikes: weights before a normalization may have any scale: without weight decay, with 0.1 and with
     1 the same transformer ended at norms of 45, 38 and 15 and losses of 3.30, 3.31 and 3.40. Matrices that
@@ -71,8 +79,8 @@ def weight_norm_drift(
 
     Fixes: weight decay of 0.01 to 0.1 on matrices, none on gains and biases; where they shrink, less of it.
 
-    Reference: Kosson et al. 2023 (Rotational equilibrium, arXiv 2305.17212); Defazio 2025 (arXiv
-    2506.02285).
+    Reference: Wang & Aitchison 2024 (decay as the memory of an average, arXiv 2405.13698); Kosson et al. 2023
+    (Rotational equilibrium, arXiv 2305.17212); Defazio 2025 (arXiv 2506.02285).
 
     Facts: growth (factor in a tenth of the run, or since the start), norm_start, norm_end, decay_sum (Σ
     lr·λ), update_ratio_left, harmed.
@@ -88,7 +96,8 @@ def weight_norm_drift(
     bad = harmed(run)
     drift = _shrinking(steps, norms, shrunk, most)
     # It may have shrunk in any step since it was last seen.
-    if drift is not None and not bad and not _stuck(run, int(steps[max(drift.at - 1, 0)])):
+    lost = drift is not None and (bad or _stuck(run, int(steps[max(drift.at - 1, 0)])))
+    if drift is not None and not lost and _memory(run) > forgets * run.steps:
         drift = None
     drift = drift or _growing(run, steps, norms, growth)
     if drift is None:
@@ -143,6 +152,15 @@ def _stuck(run: Run, step: int) -> bool:
         return False
     late = curve.level[np.searchsorted(curve.steps, step + curve.window) :]
     return bool(len(late)) and float(late[0] - np.nanmin(late)) < 0.1 * max(curve.progress, curve.margin)
+
+
+def _memory(run: Run) -> float:
+    """1/(lr·λ): over how many steps decoupled weight decay lets weights remember their updates; infinite
+    where nothing decays, or decay goes into the gradient."""
+    rates, decay = schedule(run).rate.values, weight_decay(run) or 0.0
+    decoupled = run.fact("optimizer", "name") in ("AdamW", "Lion", "Muon")
+    rate = float(np.nanmedian(rates)) if len(rates) else 0.0
+    return 1.0 / (rate * decay) if decoupled and rate * decay > 0 else float("inf")
 
 
 def _ratio_left(run: Run, sites: tuple[str, ...], step: int) -> float:
@@ -229,13 +247,17 @@ def _finding(
     )
 
 
-def _run(rng: np.random.Generator, norm: np.ndarray, ratio: np.ndarray, end: float = 2.0) -> Run:
+def _run(
+    rng: np.random.Generator, norm: np.ndarray, ratio: np.ndarray, end: float = 2.0, decay: float = 0.1
+) -> Run:
     steps = np.arange(0, 600, 6)
     noise = np.exp(0.02 * rng.standard_normal((100, 4)))
     loss = np.where(np.arange(600) < 200, 4.5 - 0.01 * np.arange(600), end) + 0.05 * rng.standard_normal(600)
-    series = {"weight.norm": norm[:, None] * noise, "update.ratio": ratio[:, None] * noise, "run.loss": loss}
+    series = {"weight.norm": norm[:, None] * noise, "update.ratio": ratio[:, None] * noise, "run.loss": loss,
+              "run.lr": np.full(600, 1e-3)}  # fmt: skip
     sites = {"weight": weights("weight", 4), "update": weights("update", 4)}
-    return run_of(series, sites=sites, steps={"weight": steps, "update": steps})
+    optimizer = Event("optimizer", 0.0, data={"name": "AdamW", "groups": [{"weight_decay": decay}]})
+    return run_of(series, sites=sites, steps={"weight": steps, "update": steps}, events=[optimizer])
 
 
 @weight_norm_drift.fires_on
@@ -247,6 +269,11 @@ def _grows_until_steps_are_nothing(rng: np.random.Generator) -> Run:
 @weight_norm_drift.fires_on
 def _decays_away(rng: np.random.Generator) -> Run:
     return _run(rng, 4.0 * np.exp(-np.arange(100) * 0.05), np.full(100, 5e-3), end=4.4)
+
+
+@weight_norm_drift.fires_on
+def _remembers_a_few_batches(rng: np.random.Generator) -> Run:
+    return _run(rng, 4.0 * np.exp(-np.arange(100) * 0.05), np.full(100, 5e-3), decay=100.0)
 
 
 @weight_norm_drift.quiet_on

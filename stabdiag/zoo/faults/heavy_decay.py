@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from stabdiag.zoo import spots
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
 
@@ -17,11 +21,14 @@ from stabdiag.zoo.training import Training
 )
 def plant(training: Training, dose: float) -> Planted:
     """Weight decay pulls all matrices to zero faster than they learn."""
+    make = training.make_optimizer
 
-    def decay() -> None:
-        for group in training.optimizers[0].param_groups:
+    def heavy(parameters: Sequence[nn.Parameter], lr: float) -> Optimizer:
+        optimizer = make(parameters, lr)
+        for group in optimizer.param_groups:
             if group["weight_decay"]:
                 group["weight_decay"] = dose
+        return optimizer
 
-    spots.once(training, 0, decay)
+    training.make_optimizer = heavy
     return Planted(shows=training.steps)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
@@ -12,26 +13,39 @@ from stabdiag.zoo.training import Training
     signatures=("activation-outliers", "exploding-activation"),
     causes=("hardware-corruption", "bad-init-scale", "missing-normalization"),
     fixes=("lower-learning-rate", "raise-weight-decay", "add-normalization", "replay-step", "rollback"),
-    follows=("loss-spike", "silent-data-corruption"),
+    follows=("loss-spike",),
     doses=(30.0, 300.0),
     found_from=300.0,
     needs=("transformer", "norm"),
     least="info",
 )
 def plant(training: Training, dose: float) -> Planted:
-    """From some step on one channel of one norm has a gain of hundreds."""
+    """From some step on one channel of what one norm gives is multiplied by tens or hundreds."""
     at = spots.moment(training)
-    name = spots.block(training)
-    gains = [
-        (n, p)
-        for n, p in training.model.named_parameters()
-        if n.startswith(f"{name}.") and "norm" in n and p.dim() == 1
+    within = spots.block(training)
+    norms = [
+        (name, module)
+        for name, module in training.model.named_modules()
+        if name.startswith(f"{within}.") and "norm" in name and len(list(module.parameters())) > 0
     ]
-    place, gain = training.random.choice([(n, p) for n, p in gains if not n.endswith("bias")])
+    name, norm = training.random.choice(norms)
+    channel = _Channel(dose)
+    spots.continued(norm, channel)
+    spots.once(training, at, channel.open)
+    return Planted(at, (f"{name}*",), shows=20)
 
-    @torch.no_grad()
-    def raise_gain() -> None:
-        gain[3] = dose
 
-    spots.once(training, at, raise_gain)
-    return Planted(at, (f"{spots.owner(place)}*",), shows=20)
+class _Channel(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor, self.on = factor, False
+
+    def open(self) -> None:
+        self.on = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.on:
+            return x
+        gain = torch.ones(x.shape[-1], device=x.device)
+        gain[3] = self.factor
+        return x * gain

@@ -39,4 +39,4 @@ def plant(training: Training, dose: float) -> Planted:
     """The learning rate warms up, to a peak that the model does not bear, and stays there."""
     training.lr *= dose
     training.warmup, training.final, training.clip = 60, 1.0, 0.0
-    return Planted(5, shows=120)
+    return Planted(0, shows=125)

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
-from stabdiag.zoo.training import Training
+from stabdiag.zoo.training import Batch, Training
 
 
 @fault(
     "tiny-batches",
-    signatures=("noise-dominated",),
-    causes=("batch-too-small",),
+    signatures=("noise-dominated", "oscillating-plateau"),
+    causes=("batch-too-small", "learning-rate-too-high"),
     fixes=("larger-batch", "lower-learning-rate"),
-    follows=("loss-plateau", "oscillating-plateau"),
-    needs=("gpt|mlp|lstm",),
-    batch=2,
-    least="info",
+    follows=("loss-plateau", "loss-spike", "loss-divergence", "update-ratio-high"),
+    needs=("gpt|mlp|lstm|conv|markov-gpt|gru",),
+    doses=(8.0, 1.0),
+    found_from=1.0,
 )
 def plant(training: Training, dose: float) -> Planted:
-    """Two samples a batch, split in micro-batches of accumulation, late in training: gradients are noise."""
-    training.accumulate, training.final = 2, 1.0
-    return Planted(shows=training.steps)
+    """From some step on a batch holds one sample, at the learning rate of a full one."""
+    at, size = spots.moment(training), int(dose)
+    training.final = 1.0
+
+    def cut(index: int, batch: Batch) -> Batch:
+        return tuple(part[:size] for part in batch)
+
+    spots.at_batches(training, lambda index: index >= at, cut)
+    return Planted(at, shows=100)

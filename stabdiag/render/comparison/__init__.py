@@ -1,0 +1,1 @@
+"""A comparison of two runs: terminal, JSON, markdown, page."""

@@ -1,0 +1,145 @@
+"""One self-contained page of two runs; what it says is HTML, and the script in it only adds to that."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from stabdiag.core.comparison import Comparison
+from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.errors import StabdiagError
+from stabdiag.core.run import Run
+from stabdiag.render import numbers
+from stabdiag.render.comparison import words
+from stabdiag.render.comparison.heat import Difference, differences
+from stabdiag.render.comparison.overlay import overlays, spark
+from stabdiag.render.curve import Curve
+from stabdiag.render.layers import Layer, Trend, layers, unique_slugs
+
+NOTHING = Diagnosis("", (), (), (), {})
+LABELLED = 70
+"""Rows of a map up to which each has its name beside it."""
+
+
+def page_path(a: Run, b: Run) -> Path:
+    """In the directory of `b`, named after `a`."""
+    name = re.sub(r"[^\w.-]+", "-", a.path.name if a.path else "run").strip(".-")[:80] or "run"
+    return (b.path or Path()) / f"compare-{name}.html"
+
+
+def write_page(a: Run, b: Run, told: Comparison, path: Path) -> None:
+    """Raises StabdiagError where `path` cannot be written."""
+    page = render_page(a, b, told)
+    try:
+        path.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise StabdiagError(
+            f"cannot write {path}: {error.strerror}", "give another place by --output"
+        ) from None
+
+
+def render_page(a: Run, b: Run, told: Comparison) -> str:
+    """Equal bytes for equal runs."""
+    pairs = _pairs(a, b)
+    slugs = {pair.name: pair.slug for pair in pairs}
+    maps = list(differences(a, b)) if told.first_bit else []
+    return _template().render(
+        told=told,
+        words=words,
+        partings=[p for p in (told.first, *told.followed) if p is not None],
+        last=min(told.steps) - 1,
+        overlays=overlays(a, b, told),
+        maps=maps,
+        labels={m.series: _labels(m) for m in maps},
+        data=_embedded({m.series: _described(m, slugs) for m in maps}),
+        layers=pairs,
+        shown=told.first.series if told.first else "",
+        marked=told.first.step if told.first and told.verdict == "part" else None,
+    )
+
+
+@dataclass(frozen=True)
+class PairedLayer:
+    """A module as each run has it; None where it has none of that name."""
+
+    name: str
+    slug: str
+    a: Layer | None
+    b: Layer | None
+
+    @property
+    def module_type(self) -> str:
+        types = dict.fromkeys(layer.module_type for layer in (self.a, self.b) if layer)
+        return ", ".join(filter(None, types))
+
+    @property
+    def measures(self) -> list[tuple[Markup, str]]:
+        """Of outputs, gradients and updates: both curves, and the last value of b over that of a."""
+        return [_measure(self.a, self.b, of) for of in ("output", "gradient", "update")]
+
+
+def _measure(a: Layer | None, b: Layer | None, of: str) -> tuple[Markup, str]:
+    trends: list[Trend | None] = [getattr(layer, of) if layer else None for layer in (a, b)]
+    first, second = (trend.curve if trend else None for trend in trends)
+    return spark(first, second), _ratio(first, second)
+
+
+def _ratio(a: Curve | None, b: Curve | None) -> str:
+    """`× 1.32`, by the medians of the last fifth: one record of noise tells little."""
+    ends = [c.finite[-max(len(c.finite) // 5, 1) :] for c in (a, b) if c is not None and len(c.finite)]
+    if len(ends) < 2:
+        return ""
+    before, after = (sorted(end)[len(end) // 2] for end in ends)
+    return f"× {after / before:.3g}" if before else ""
+
+
+def _pairs(a: Run, b: Run) -> list[PairedLayer]:
+    """In the forward order of a; what only b has follows."""
+    found = [{layer.name: layer for layer in layers(run, NOTHING)} for run in (a, b)]
+    names = list(dict.fromkeys([*found[0], *found[1]]))
+    slugs = unique_slugs(names)
+    return [PairedLayer(name, slugs[name], found[0].get(name), found[1].get(name)) for name in names]
+
+
+def _labels(difference: Difference) -> list[tuple[int, str]]:
+    """Rows that have their name beside the map."""
+    every = -(-len(difference.names) // LABELLED)
+    return [(row, name) for row, name in enumerate(difference.names) if row % every == 0]
+
+
+def _described(difference: Difference, slugs: dict[str, str]) -> dict[str, Any]:
+    """What the script needs to tell of a cell."""
+    rows = [[name, slugs.get(name, slugs.get(_owner(name, slugs), ""))] for name in difference.names]
+    return {"rows": rows, "steps": difference.steps.tolist(), "columns": len(difference.steps)}
+
+
+def _owner(name: str, slugs: dict[str, str]) -> str:
+    """The module of a parameter, a head or an expert."""
+    part = name.partition("[")[0]
+    return part if part in slugs else part.rpartition(".")[0]
+
+
+def _embedded(value: Any) -> Markup:
+    """JSON that no browser takes for markup."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stabdiag.render"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(count=numbers.count)
+    return environment.get_template("comparison.html")

@@ -1,0 +1,1 @@
+"""Formats of other tools' logs, one file each, found by being here."""

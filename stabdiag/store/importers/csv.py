@@ -1,0 +1,64 @@
+"""CSV of metrics: Lightning's CSVLogger, what TensorBoard and wandb export, and tables made by hand."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from stabdiag.store.importer import IMPORTERS, Importer, Log
+from stabdiag.store.naming import knows
+from stabdiag.store.rows import add_rows
+
+SUFFIXES = (".csv", ".tsv")
+VALUE = "value"
+
+
+def _takes(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _claims(folder: Path, names: Sequence[str]) -> list[Path]:
+    return [folder / name for name in names if name.lower().endswith(SUFFIXES) and _holds(folder / name)]
+
+
+def _holds(path: Path) -> bool:
+    header = next(_lines(path), [])
+    return any(knows(name) for name in _named(header, path))
+
+
+def _read(path: Path) -> Log:
+    log = Log()
+    lines = _lines(path)
+    names = _named(next(lines, []), path)
+    rows = [dict(zip(names, line, strict=False)) for line in lines if line]
+    add_rows(log, rows)
+    return log
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        first = file.readline()
+        delimiter = max(",;\t", key=first.count)
+        file.seek(0)
+        reader = csv.reader((line.replace("\0", "") for line in file), delimiter=delimiter)
+        while True:
+            with suppress(csv.Error):  # a field beyond any size: its line is left out
+                yield from reader
+                return
+
+
+def _named(header: Sequence[str], path: Path) -> list[str]:
+    """The columns' names as they were before the export: TensorBoard's has a `Value`, and the tag in the
+    file's name; wandb's has the run's name before each."""
+    columns = [name.strip() for name in header]
+    plain = [name.rpartition(" - ")[2] for name in columns]
+    lowered = [name.lower() for name in columns]
+    if "step" in lowered and VALUE in lowered and len(columns) <= 3:
+        tag = path.stem.rpartition("tag-")[2]
+        return [tag if name.lower() == VALUE else name for name in columns]
+    return plain if len(set(plain)) == len(plain) else columns
+
+
+IMPORTERS.add(Importer("csv", "CSV of metrics", _claims, _takes, _read, precedence=3))

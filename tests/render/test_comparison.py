@@ -1,0 +1,165 @@
+"""A comparison as page and as text; in a browser: its maps, its layers, and no word to anybody outside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import struct
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stabdiag.analysis.comparison.engine import compare
+from stabdiag.core.comparison import Comparison
+from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.site import Site
+from stabdiag.core.synthetic import run_of
+from stabdiag.render.comparison.heat import differences
+from stabdiag.render.comparison.markdown import render_markdown
+from stabdiag.render.comparison.page import page_path, render_page, write_page
+from stabdiag.render.comparison.png import data_address
+from stabdiag.render.comparison.text import render_text
+from stabdiag.render.terminal import console_for
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e../../x"
+STEPS, WIDTH, PARTED = 400, 12, 240
+NAMES = [f"blocks.{i}" for i in range(WIDTH - 1)] + [HOSTILE]
+
+
+def made(parted: bool) -> Run:
+    rng = np.random.default_rng(0)
+    outputs = np.exp(0.05 * rng.normal(size=(STEPS, WIDTH)))
+    loss = 1 + np.exp(-np.arange(STEPS) / 50) + 0.02 * rng.normal(size=STEPS)
+    if parted:
+        outputs[PARTED:, 5:] *= 2.5
+        outputs[PARTED:, 8] *= 0.1
+        outputs[300:, 11] = np.inf
+        loss[PARTED + 5 :] *= 2
+    sites = [Site("output", name, "Block", (8, 4), "float32", i) for i, name in enumerate(NAMES)]
+    info = RunInfo(command=("train.py", HOSTILE if parted else "plain"))
+    series = {"run.loss": loss, "run.grad_norm": np.ones(STEPS), "output.rms": outputs}
+    run = run_of(series, sites={"output": sites}, info=info)
+    return Run(run.info, run.kinds, run.events, Path("runs") / ("b" if parted else HOSTILE.replace("/", "")))
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Run, Run, Comparison]:
+    a, b = made(parted=False), made(parted=True)
+    return a, b, compare(a, b)
+
+
+def test_a_picture_holds_its_cells():
+    cells = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    address = data_address(cells, [(i, 0, 0, 255 - i) for i in range(256)])
+    picture = base64.b64decode(address.removeprefix("data:image/png;base64,"))
+    assert picture[16:24] == struct.pack(">II", 4, 3)
+    at = picture.index(b"IDAT")
+    (length,) = struct.unpack(">I", picture[at - 4 : at])
+    assert zlib.decompress(picture[at + 4 : at + 4 + length]) == b"".join(b"\0" + bytes(row) for row in cells)
+
+
+def test_cells_tell_by_how_many_noises_and_which_way(pair):
+    (difference,) = differences(*pair[:2])
+    cells, column = difference.cells, int(difference.steps.searchsorted(PARTED))
+    assert (cells[:, : column - 1] == 128).all()
+    assert (cells[5:8, column + 1 :] > 128).all()
+    assert (cells[8, column + 1 :] < 128).all()
+    assert (cells[:5] == 128).all()
+    assert cells[11, -1] == 255
+
+
+def test_the_page_tells_it_all_without_a_word_of_markup_from_outside(pair):
+    page = render_page(*pair)
+    assert "They part at step 240: output.rms at blocks.5 (Block)" in page
+    assert "<script>alert" not in page
+    assert "\\u003cscript>alert" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "../../x" in page  # told, and no part of a path
+    assert len(page) < 300_000
+    assert page == render_page(*pair)
+
+
+def test_a_page_lies_in_the_directory_of_the_second_run(pair, tmp_path):
+    a, b, told = pair
+    assert page_path(a, b) == Path("runs/b/compare-script-alert-1-script-31m-....x.html")
+    write_page(a, b, told, tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_a_terminal_shows_no_control_character_and_no_line_beyond_its_width(pair):
+    a, b, told = pair
+    stream = io.StringIO()
+    render_text(a, b, told, console_for(stream))
+    said = stream.getvalue()
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert " ".join(said.split()).startswith("They part at step 240: output.rms at blocks.5 (Block), ")
+    assert "not finite" not in said.partition("Where they settle")[0].partition("Where they part")[0]
+
+
+def test_markdown_has_no_markup_of_its_names(pair):
+    said = render_markdown(pair[2])
+    assert not re.search(r"(?<!\\)<", re.sub("`[^`]*`", "", said))
+    assert not [c for c in said if c != "\n" and unicodedata.category(c)[0] == "C"]
+    assert "| command | `train.py plain` | `" in said
+
+
+def test_identical_runs_have_no_map_and_no_table():
+    a = made(parted=False)
+    page = render_page(a, a, compare(a, a))
+    assert "Identical to the bit" in page
+    assert 'class="apart"' not in page
+
+
+@pytest.fixture
+def visit(browser: Any, tmp_path: Path, pair: tuple[Run, Run, Comparison]) -> Iterator[Any]:
+    write_page(*pair, tmp_path / "page.html")
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    address = (tmp_path / "page.html").as_uri()
+    page.on("request", lambda asked: None if asked.url == address else page.complaints.append(asked.url))
+    page.goto(address)
+    yield page
+    context.close()
+
+
+@pytest.mark.browser
+def test_a_cell_says_what_it_is_and_a_click_opens_its_layer(visit):
+    picture = visit.locator(".apart.shown img")
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    assert visit.evaluate("document.querySelector('.apart.shown img').naturalWidth") == STEPS
+    at = (box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 5.5 / WIDTH)
+    visit.mouse.move(*at)
+    visit.wait_for_function("document.getElementById('told').textContent.includes('blocks.5, step 2')")
+    assert "B higher" in visit.locator("#told").inner_text()
+    visit.mouse.click(*at)
+    assert visit.evaluate("location.hash") == "#layer-blocks-5"
+    assert [said for said in visit.complaints if not said.startswith("data:")] == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_the_page_reads_without_a_script_at_any_width(browser, tmp_path, pair, scheme, width):
+    write_page(*pair, tmp_path / "page.html")
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=False
+    )
+    page = context.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.locator("h1").inner_text().startswith("They part at step 240")
+    assert page.locator(".apart img").first.is_visible()
+    assert not page.locator("#map-series").is_visible()
+    # Nothing sticks out to the right.
+    assert page.locator("main").bounding_box()["width"] <= width
+    context.close()
