@@ -77,6 +77,12 @@ class TargetCommand(click.Command):
     help="Have the shell run COMMAND for each finding, which is JSON on its standard input.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve the run's numbers to Prometheus, on this machine only; 0: any free port.",
+)
+@click.option(
     "--apply",
     "apply",
     multiple=True,
@@ -100,6 +106,7 @@ def run(
     settings: tuple[str, ...],
     stop_on: str | None,
     on_finding: str | None,
+    metrics_port: int | None,
     apply: tuple[str, ...],
     guard: bool,
     no_report: bool,
@@ -121,15 +128,19 @@ def run(
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     voice = Voice(quiet)
-    listeners = _listeners(voice, on_finding)
+    listeners = _listeners(voice, on_finding, metrics_port)
     supervise(resolve_target(target), options, voice, listeners).pass_on()
 
 
-def _listeners(voice: Voice, on_finding: str | None) -> list[Listener]:
+def _listeners(voice: Voice, on_finding: str | None, metrics_port: int | None) -> list[Listener]:
     """What is asked for, and nothing else imported."""
     listeners: list[Listener] = []
     if on_finding is not None:
         from stabdiag.launch.on_finding import OnFinding
 
         listeners.append(OnFinding(on_finding, voice))
+    if metrics_port is not None:
+        from stabdiag.launch.metrics import Metrics
+
+        listeners.append(Metrics(metrics_port, voice))
     return listeners
