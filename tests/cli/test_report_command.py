@@ -73,7 +73,7 @@ def test_selection_and_thresholds_reach_the_report(stabdiag, lost):
 def test_a_dashboard_says_what_the_page_shows(stabdiag, lost, tmp_path):
     stabdiag("report", "--dashboard", "minimal", "--plotly", "cdn")
     page = (lost / "report.html").read_text()
-    assert "What went wrong" in page
+    assert "Incidents" in page
     assert "Layers over steps" not in page
     own = tmp_path / "own.toml"
     own.write_text('[[section]]\ntitle = "Only this"\n[[section.panel]]\nseries = ["run.loss"]\n')
