@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stabdiag.api import diagnose, load, report, watch
+    from stabdiag.api import compare_models, diagnose, load, report, watch
 
 __version__ = "0.1.0"
-__all__ = ["diagnose", "load", "report", "watch"]
+__all__ = ["compare_models", "diagnose", "load", "report", "watch"]
 
 
 def __getattr__(name: str) -> Any:

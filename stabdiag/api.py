@@ -18,6 +18,7 @@ from stabdiag.core.config import Configuration, load_configuration
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Findings
+from stabdiag.core.layer_loss import LayerLosses
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.verification import marked
 from stabdiag.store.directory import create_run_directory, is_run, page_of, resolve_run
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 MESSAGE = 2000
 """Characters of an exception's message that are kept."""
 
-__all__ = ["Report", "Watch", "diagnose", "load", "report", "watch"]
+__all__ = ["ModelComparison", "Report", "Watch", "compare_models", "diagnose", "load", "report", "watch"]
 
 
 def load(path: str | Path | None = None, *, names: Mapping[str, str] | None = None) -> Run:
@@ -237,3 +238,39 @@ def watch(
     if models is not None:
         started.record(models, optimizers)
     return started
+
+
+class ModelComparison(LayerLosses):
+    """What `compare_models` found: `print` and a notebook show a table, `table` and `frame()` hold all."""
+
+    def __str__(self) -> str:
+        from stabdiag.render.layer_losses import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from stabdiag.render.layer_losses import fragment
+
+        return fragment(self)
+
+
+def compare_models(a: torch.nn.Module, b: torch.nn.Module, batch: Any) -> ModelComparison:
+    """Ranks the layers of `b`, a quantised, pruned or rounded copy of `a`, by what they lose on `batch`.
+
+    Both run once, in evaluation mode and without gradients; a mapping is given as keyword arguments, a tuple
+    as positional ones, anything else as the one argument. Modules are matched by name, whatever their types.
+    With x the output of a module of `a` and y that of its counterpart, over all elements of all its calls,
+
+        error = ‖x − y‖ / ‖x‖    cosine = x·y / (‖x‖ ‖y‖)    SNR = 20 log10(‖x‖ / ‖x − y‖) dB
+
+    once `accumulated`, where y is from `b` on the same batch, and once `introduced` by the layer itself:
+    where y is what the counterpart returns for the inputs of `a`'s module, rounded to the type that `b`
+    works in there. Layers are ranked by what they introduce; modules around others stand in `containers`.
+
+    The outputs of all modules of `b` are held meanwhile. Afterwards all is as before, to the bit: modes,
+    buffers, random number generators, hooks. What a forward pass raises is passed on.
+    """
+    from stabdiag.capture.model_losses import layer_losses
+
+    found = layer_losses(a, b, batch)
+    return ModelComparison(found.layers, found.containers, found.only_a, found.only_b, found.notes)

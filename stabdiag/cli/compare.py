@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabdiag.cli._options import RUN
+from stabdiag.cli._options import RUN, map_option, read_run
 
 if TYPE_CHECKING:
     from stabdiag.core.comparison import Comparison
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
     help="Only this, on stdout; html as a page.  [default: text, and the page]",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="Write to this file instead.")
-def compare(a: Path, b: Path, form: str | None, output: Path | None) -> None:
+@map_option
+def compare(a: Path, b: Path, form: str | None, output: Path | None, names: tuple[str, ...]) -> None:
     """Tell where run B parts from run A beyond their own noise, and what followed.
 
-    A and B are run directories. The page lies in the directory of B, as compare-<A>.html.
+    A and B are run directories, or logs of other tools. The page lies in the directory of B, as
+    compare-<A>.html; beside another tool's log that is the working directory.
     """
     from stabdiag.analysis.comparison.engine import compare as compared
-    from stabdiag.store.directory import resolve_run
-    from stabdiag.store.reader import load
 
-    first, second = load(resolve_run(a)), load(resolve_run(b))
+    first, second = read_run(a, names), read_run(b, names)
     told = compared(first, second)
     if form in (None, "text"):
         _text(first, second, told, output if form else None)
     elif form != "html":
         _write(_rendered(told, form), output)
     if form in (None, "html"):
-        from stabdiag.render.comparison.page import page_path, write_page
+        from stabdiag.render.comparison.page import page_name, write_page
+        from stabdiag.store.directory import page_of
 
-        page = output or page_path(first, second)
+        page = output or page_of(second.path).with_name(page_name(first))
         write_page(first, second, told, page)
         click.echo(f"stabdiag: wrote {page}", err=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from stabdiag.cli._options import RUN, configuration, map_option, read_run, sele
 if TYPE_CHECKING:
     from stabdiag.core.diagnosis import Diagnosis
     from stabdiag.core.run import Run
+    from stabdiag.render.dashboard import Dashboard
 
 
 @click.command()
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown", "html"]),
-    help="Only this, on stdout; html as report.html.  [default: text, and report.html]",
+    type=click.Choice(["text", "json", "markdown", "html", "tensorboard"]),
+    help="Only this, on stdout; html as report.html, tensorboard as a folder of that name.  [default: text, "
+    "and report.html]",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="Write to this file instead.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write to this file or folder instead."
+)
 @click.option(
     "--plotly",
     type=click.Choice(["inline", "cdn"]),
@@ -83,10 +88,21 @@ def report(
 
             write_page(run, diagnosis, page, plotly, shown)  # type: ignore[arg-type]
             click.echo(f"stabdiag: wrote {page}", err=True)
+        elif form == "tensorboard":
+            _board(run, diagnosis, output, shown)
         elif form == "text":
             _text(run, diagnosis, output, verbose)
         else:
             _write(_rendered(run, diagnosis, form), output)
+
+
+def _board(run: Run, diagnosis: Diagnosis, output: Path | None, shown: Dashboard) -> None:
+    from stabdiag.render.tensorboard import write_tensorboard
+    from stabdiag.store.directory import board_of
+
+    folder = output or board_of(run.path)
+    write_tensorboard(run, diagnosis, folder, shown)
+    click.echo(f"stabdiag: wrote {folder}: tensorboard --logdir {shlex.quote(str(folder))}", err=True)
 
 
 def _rendered(run: Run, diagnosis: Diagnosis, form: str) -> str:

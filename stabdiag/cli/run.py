@@ -83,6 +83,12 @@ class TargetCommand(click.Command):
     help="Have the shell run COMMAND for each finding, which is JSON on its standard input.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve the run's numbers to Prometheus, on this machine only; 0: any free port.",
+)
+@click.option(
     "--apply",
     "apply",
     type=EntryName("intervene/interventions"),
@@ -95,6 +101,7 @@ class TargetCommand(click.Command):
     is_flag=True,
     help="Skip steps that are not finite, tame outlying ones, stop a run that has diverged.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the run for TensorBoard too, while it trains.")
 @click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @click.argument(
@@ -114,8 +121,10 @@ def run(
     settings: tuple[str, ...],
     stop_on: str | None,
     on_finding: str | None,
+    metrics_port: int | None,
     apply: tuple[str, ...],
     guard: bool,
+    tensorboard: bool,
     no_report: bool,
     quiet: bool,
     target: tuple[str, ...],
@@ -135,15 +144,25 @@ def run(
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     voice = Voice(quiet)
-    listeners = _listeners(voice, on_finding)
+    listeners = _listeners(voice, on_finding, metrics_port, tensorboard)
     supervise(resolve_target(target), options, voice, listeners).pass_on()
 
 
-def _listeners(voice: Voice, on_finding: str | None) -> list[Listener]:
+def _listeners(
+    voice: Voice, on_finding: str | None, metrics_port: int | None, tensorboard: bool
+) -> list[Listener]:
     """What is asked for, and nothing else imported."""
     listeners: list[Listener] = []
     if on_finding is not None:
         from stabdiag.launch.on_finding import OnFinding
 
         listeners.append(OnFinding(on_finding, voice))
+    if metrics_port is not None:
+        from stabdiag.launch.metrics import Metrics
+
+        listeners.append(Metrics(metrics_port, voice))
+    if tensorboard:
+        from stabdiag.launch.on_board import OnBoard
+
+        listeners.append(OnBoard())
     return listeners

@@ -9,11 +9,17 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+FIXED = ("COLUMNS", "LINES")
+"""What of the environment would fix the size."""
+
 SPOKEN = {"×": "x", "·": "-", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "–": "-", "—": "-"}
 
 
-def console_for(stream: TextIO) -> Console:
-    """A console that writes plain text where `stream` is no terminal or NO_COLOR is set."""
+def console_for(stream: TextIO, *, fluid: bool = False) -> Console:
+    """A console that writes plain text where `stream` is no terminal or NO_COLOR is set.
+
+    It is 100 columns wide at most; a `fluid` one is always as large as the terminal is now.
+    """
     plain = not stream.isatty() or bool(os.environ.get("NO_COLOR"))
     console = Console(
         file=stream,
@@ -23,8 +29,10 @@ def console_for(stream: TextIO) -> Console:
         markup=False,
         emoji=False,
         width=80 if not stream.isatty() else None,
+        _environ={k: v for k, v in os.environ.items() if k not in FIXED} if fluid else None,
     )
-    console.width = min(console.width, 100)
+    if not fluid:
+        console.width = min(console.width, 100)
     return console
 
 

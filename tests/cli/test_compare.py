@@ -84,3 +84,13 @@ def test_comparing_imports_no_torch(stabdiag, record, falling, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == "False False"
+
+
+def test_logs_of_other_tools_are_compared_as_well(stabdiag, falling, diverging, tmp_path):
+    for name, losses in (("a", falling), ("b", diverging)):
+        lines = [f"{step},{loss}" for step, loss in enumerate(losses)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["step,cost", *lines]))
+    done = stabdiag("compare", "a.csv", "b.csv", "--map", "cost=run.loss")
+    assert done.returncode == 0
+    assert done.stdout.startswith("They part at step 200: the loss, ")
+    assert [path.name for path in tmp_path.glob("*.html")] == ["compare-a.csv.html"]

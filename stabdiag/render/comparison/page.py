@@ -28,10 +28,10 @@ LABELLED = 70
 """Rows of a map up to which each has its name beside it."""
 
 
-def page_path(a: Run, b: Run) -> Path:
-    """In the directory of `b`, named after `a`."""
+def page_name(a: Run) -> str:
+    """A plain file name, after the name of `a`."""
     name = re.sub(r"[^\w.-]+", "-", a.path.name if a.path else "run").strip(".-")[:80] or "run"
-    return (b.path or Path()) / f"compare-{name}.html"
+    return f"compare-{name}.html"
 
 
 def write_page(a: Run, b: Run, told: Comparison, path: Path) -> None:
