@@ -34,6 +34,12 @@ def thresholds(signature: str) -> list[str]:
     return [a.arg for f in functions if f.decorator_list for a in f.args.kwonlyargs]
 
 
+def dashboards() -> list[str]:
+    """Those that come with stabdiag: in the package, and beside it where that is not installed."""
+    folders = (PACKAGE / "dashboards", PACKAGE.parent / "dashboards")
+    return sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+
+
 def offered(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
     """Those that go on from what is typed. A shell puts them on the command line as they are: a word that
     would mean something to it is not offered."""
@@ -94,6 +100,4 @@ class DashboardName(click.types.StringParamType):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        from stabdiag.render.dashboard import dashboards
-
         return offered(dashboards(), incomplete) or [CompletionItem(incomplete, type="file")]

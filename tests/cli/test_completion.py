@@ -12,6 +12,7 @@ import pytest
 from stabdiag.analysis.catalogue import CAUSES, FIXES, SIGNATURES
 from stabdiag.cli import _names
 from stabdiag.intervene.intervention import INTERVENTIONS
+from stabdiag.render.dashboard import dashboards
 from stabdiag.zoo.fault import FAULTS
 
 
@@ -46,6 +47,10 @@ def completed(tmp_path):
 def test_every_entry_is_called_like_its_file(catalogue):
     folder = catalogue.package.removeprefix("stabdiag.").replace(".", "/")
     assert _names.entries(folder) == [entry.id for entry in catalogue]
+
+
+def test_dashboards_are_those_that_come_with_it():
+    assert _names.dashboards() == sorted(dashboards())
 
 
 def test_thresholds_are_those_that_the_analysis_knows():
@@ -114,7 +119,13 @@ def test_completing_loads_nothing_heavy_and_is_quick(tmp_path):
         "from stabdiag.cli import main\n"
         "main()\n"
     )
-    for words in ("explain loss-", "report --set loss-spike.", "report stab", "run --apply l"):
+    for words in (
+        "explain loss-",
+        "report --set loss-spike.",
+        "report stab",
+        "run --apply l",
+        "live --dashboard ",
+    ):
         asked |= {"COMP_WORDS": f"stabdiag {words}", "COMP_CWORD": str(words.count(" ") + 1)}
         done = subprocess.run(
             [sys.executable, "-c", text],
