@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stabdiag.cli._names import DashboardName
 from stabdiag.cli._options import RUN, configuration, map_option, read_run, selection_options
+from stabdiag.cli._output import write
 
 if TYPE_CHECKING:
     from stabdiag.core.diagnosis import Diagnosis
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dashboard",
+    type=DashboardName(),
     default="health",
     show_default=True,
     metavar="NAME|FILE.toml",
@@ -91,7 +94,7 @@ def report(
         elif form == "text":
             _text(run, diagnosis, output, verbose)
         else:
-            _write(_rendered(run, diagnosis, form), output)
+            write(_rendered(run, diagnosis, form), output)
 
 
 def _board(run: Run, diagnosis: Diagnosis, output: Path | None, shown: Dashboard) -> None:
@@ -122,16 +125,4 @@ def _text(run: Run, diagnosis: Diagnosis, output: Path | None, verbose: bool) ->
     stream = io.StringIO() if output else sys.stdout
     render_text(run, diagnosis, console_for(stream), verbose=verbose)
     if isinstance(stream, io.StringIO):
-        _write(stream.getvalue(), output)
-
-
-def _write(text: str, output: Path | None) -> None:
-    from stabdiag.core.errors import StabdiagError
-
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StabdiagError(f"cannot write {output}: {error.strerror}", "give another --output") from error
+        write(stream.getvalue(), output)
