@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ def check(
     """
     from stabdiag.analysis.comparison.only import same_place
     from stabdiag.core.finding import Severity
+    from stabdiag.render.terminal import shortened, speakable
 
     config = configuration(settings, select, ignore)
     diagnosis = _diagnosis(run, names, config)
@@ -62,7 +64,8 @@ def check(
     for finding in found:
         places = f" at {', '.join(finding.sites[:3])}" if finding.sites else ""
         where = f"{finding.signature}{places}, step {finding.onset_step}"
-        click.echo(f"{finding.severity!s:8} {where}: {finding.message}")
+        told = f"{finding.severity!s:8} {where}: {finding.message}"
+        click.echo(speakable(shortened(told), sys.stdout.encoding))
     # A crash that no signature explains is no clean run either, unless only some were asked for.
     crashed = diagnosis.verdict == "failed" and not diagnosis.findings and not select
     if crashed:
