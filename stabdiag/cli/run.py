@@ -94,6 +94,7 @@ class TargetCommand(click.Command):
     is_flag=True,
     help="Skip steps that are not finite, tame outlying ones, stop a run that has diverged.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the run for TensorBoard too, while it trains.")
 @click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
@@ -109,6 +110,7 @@ def run(
     metrics_port: int | None,
     apply: tuple[str, ...],
     guard: bool,
+    tensorboard: bool,
     no_report: bool,
     quiet: bool,
     target: tuple[str, ...],
@@ -128,11 +130,13 @@ def run(
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     voice = Voice(quiet)
-    listeners = _listeners(voice, on_finding, metrics_port)
+    listeners = _listeners(voice, on_finding, metrics_port, tensorboard)
     supervise(resolve_target(target), options, voice, listeners).pass_on()
 
 
-def _listeners(voice: Voice, on_finding: str | None, metrics_port: int | None) -> list[Listener]:
+def _listeners(
+    voice: Voice, on_finding: str | None, metrics_port: int | None, tensorboard: bool
+) -> list[Listener]:
     """What is asked for, and nothing else imported."""
     listeners: list[Listener] = []
     if on_finding is not None:
@@ -143,4 +147,8 @@ def _listeners(voice: Voice, on_finding: str | None, metrics_port: int | None) -
         from stabdiag.launch.metrics import Metrics
 
         listeners.append(Metrics(metrics_port, voice))
+    if tensorboard:
+        from stabdiag.launch.on_board import OnBoard
+
+        listeners.append(OnBoard())
     return listeners

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.diagnosis import Diagnosis, FirstMover
 from stabdiag.core.finding import Evidence, Finding
 from stabdiag.core.run import Run
+from stabdiag.render import untrusted
 from stabdiag.render.curve import Curve, curves, loss_curve, nonfinite_steps
 from stabdiag.render.downsample import downsample, spans_decades
+from stabdiag.render.numbers import count
 
 POINTS = 1000
 EVIDENCE_SITES = 4
 LEARNING_RATES = 4
+MOVERS = 3
+"""Incidents whose first mover the timeline marks."""
 
 
 def packed(values: NDArray[np.generic]) -> dict[str, str]:
@@ -46,13 +50,17 @@ def timeline(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
     data += _marks(nonfinite_steps(run))
     spans = [diagnosis.findings[incident.root] for incident in diagnosis.incidents]
     floor = 0.32 if rates else 0
+    movers = [incident.first_mover for incident in diagnosis.incidents if incident.first_mover]
     layout = {
         "height": 380,
         "xaxis": {**_steps_axis([loss, *rates]), "anchor": "y2" if rates else "y"},
         "yaxis": {"title": {"text": "loss"}, "domain": [floor, 1], **_scale(loss.finite)},
-        "yaxis2": {"title": {"text": "learning rate"}, "domain": [0, 0.24], "nticks": 4},
+        "yaxis2": {"title": {"text": "lr"}, "domain": [0, 0.24], "nticks": 4},
         "yaxis3": _hidden([floor, 1]),
-        "shapes": [_shaded(finding, rank) for rank, finding in enumerate(spans, 1)],
+        "shapes": [
+            *(_shaded(finding, rank) for rank, finding in enumerate(spans, 1)),
+            *(shape for mover in movers[:MOVERS] for shape in _moved(mover)),
+        ],
     }
     return {"data": data, "layout": layout}
 
@@ -122,7 +130,7 @@ def _line(curve: Curve, position: int, name: str) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines" if len(curve.finite) > 1 else "markers",
-        "name": plotly_text(name),
+        "name": plotly_text(untrusted.name(name)),
         "x": packed(curve.steps),
         "y": packed(curve.values),
         "line": {"color": f"--series-{position % 5}", "width": 1.5},
@@ -172,6 +180,20 @@ def _shaded(finding: Finding, rank: int | None) -> dict[str, Any]:
     return shape
 
 
+def _moved(mover: FirstMover) -> list[dict[str, Any]]:
+    """Where something left its band first, and from there to where the loss left its own."""
+    line = {"color": "--mover", "width": 1.5, "dash": "dot"}
+    upright = {"yref": "y domain", "x0": mover.step, "x1": mover.step, "y0": 0, "y1": 1}
+    shapes = [{"type": "line", **upright, "line": line}]
+    if mover.lead is not None and mover.lead > 0:
+        ends = {"x0": mover.step, "x1": mover.step + mover.lead, "y0": 0.84, "y1": 0.84}
+        font = {"color": "--mover", "size": 11}
+        label = {"text": count(mover.lead, "step"), "yanchor": "bottom", "font": font}
+        bar = {"color": "--mover", "width": 4}
+        shapes.append({"type": "line", "yref": "y domain", **ends, "line": bar, "label": label})
+    return shapes
+
+
 def _across(band: tuple[float, float], colour: str) -> dict[str, Any]:
     low, high = band
     ends = {"xref": "x domain", "x0": 0, "x1": 1, "y0": low, "y1": high}
@@ -180,5 +202,5 @@ def _across(band: tuple[float, float], colour: str) -> dict[str, Any]:
 
 def _level(threshold: float, name: str = "threshold") -> dict[str, Any]:
     ends = {"xref": "x domain", "x0": 0, "x1": 1, "y0": threshold, "y1": threshold}
-    label = {"text": name, "textposition": "end", "font": {"color": "--muted", "size": 11}}
+    label = {"text": name, "textposition": "start", "font": {"color": "--muted", "size": 11}}
     return {"type": "line", **ends, "line": {"color": "--muted", "width": 1, "dash": "dash"}, "label": label}

@@ -16,6 +16,8 @@ from stabdiag.render.curve import Curve
 from stabdiag.render.envelope import Envelope, Flags, Rows, envelope, last_measured
 
 PARAMETER_KINDS = ("weight", "grad", "update")
+LONGEST = 120
+"""Letters of an anchor."""
 MOST, FEWEST = 24, 10
 STRETCHES = 8_000
 """Columns of a sparkline, and of all those of a series together: a page has a megabyte for them."""
@@ -95,8 +97,8 @@ def unique_slugs(names: Iterable[str]) -> dict[str, str]:
 
 
 def slug(name: str) -> str:
-    """The letters and digits of `name`, all else as hyphens; may be empty."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """The letters and digits of the beginning of `name`, all else as hyphens; may be empty."""
+    return re.sub(r"[^a-z0-9]+", "-", name[:LONGEST].lower()).strip("-")
 
 
 def _layer(name: str, slug: str, sites: list[Site]) -> Layer:
@@ -139,9 +141,9 @@ def _trends(run: Run, series: str, join: Callable[[Floats, Rows], Floats], colum
     if series not in run or not run.table(series).sites:
         return {}
     modules = [site.module for site in run.table(series).sites]
-    names = sorted(set(modules))
-    order = np.array(sorted(range(len(modules)), key=lambda i: modules[i]))
-    starts = np.searchsorted(np.array([modules[i] for i in order]), names).astype(np.intp)
+    order = sorted(range(len(modules)), key=modules.__getitem__)
+    begins = [k for k, i in enumerate(order) if k == 0 or modules[i] != modules[order[k - 1]]]
+    names, starts = [modules[order[k]] for k in begins], np.array(begins, np.intp)
 
     def joined(values: Floats, broken: Flags) -> tuple[Floats, Flags]:
         return join(values[:, order], starts), np.logical_or.reduceat(broken[:, order], starts, axis=1)

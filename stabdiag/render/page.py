@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
 from markupsafe import Markup
 
-from stabdiag.analysis.catalogue import SIGNATURES
-from stabdiag.core.diagnosis import Diagnosis, Incident
+from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.errors import StabdiagError
-from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 from stabdiag.render import bundle, describe, figures, numbers, svg
-from stabdiag.render.curve import curves, loss_curve, nonfinite_steps
+from stabdiag.render.card import card_of
+from stabdiag.render.curve import loss_curve, nonfinite_steps
 from stabdiag.render.dashboard import Dashboard, load_dashboard
 from stabdiag.render.facts import facts
-from stabdiag.render.heatmap import heat_maps
-from stabdiag.render.kind import unit_of
+from stabdiag.render.heat_data import heat_data
+from stabdiag.render.hosts import host_codes
 from stabdiag.render.layers import layers, site_slugs
+from stabdiag.render.policy import policy
 from stabdiag.render.sections import Shown, shown_sections
 from stabdiag.render.statistics import statistics
+from stabdiag.render.untrusted import name, presented
 
 Plotly = Literal["inline", "cdn"]
-CELLS = (500_000, 250_000, 125_000)
-"""Cells of all heat maps together, the first number that packs into so many bytes: beside plotly.js a page
-has one megabyte left."""
-PACKED = 250_000
 LAYERS, INCIDENTS, HEAT_MAP = "views/layers.html", "views/incidents.html", "views/heatmap.html"
 
 
@@ -64,12 +58,14 @@ def render_page(
     templates = {part.template: part.panel for section in shown for part in section.parts if part.template}
     found = layers(run, diagnosis) if LAYERS in templates else []
     slugs = site_slugs(found, run) if found else {}
-    cards = [_card(run, diagnosis, rank, incident) for rank, incident in enumerate(diagnosis.incidents, 1)]
+    cards = [card_of(run, diagnosis, rank, incident) for rank, incident in enumerate(diagnosis.incidents, 1)]
+    movers = [m for i in diagnosis.incidents if (m := i.first_mover) and m.series != "run.loss"]
     timeline = svg.chart(
         [loss_curve(run)],
         "loss over steps",
         spans=[(card.root.onset_step, card.root.last_step) for card in cards],
         broken=nonfinite_steps(run),
+        movers=[mover.step for mover in movers],
     )
     charts = {f"evidence-{card.rank}": card.spec for card in cards if card.spec}
     if timeline:
@@ -77,7 +73,9 @@ def render_page(
     anchors = _anchors(diagnosis) if INCIDENTS in templates else []
     charts |= _part_charts(shown)
     selectable = templates[HEAT_MAP].matching(run.series) or run.series if HEAT_MAP in templates else ()
-    heat, cells = _heat(run, diagnosis, slugs, selectable, _mapped(shown))
+    heat, cells = heat_data(run, diagnosis, slugs, selectable, _mapped(shown))
+    style, *scripts = (_source(name) for name in ("style.css", "first.js", "page.js", "charts.js"))
+    address = bundle.address() if plotly == "cdn" else ""
     return _template().render(
         run=run,
         diagnosis=diagnosis,
@@ -92,45 +90,15 @@ def render_page(
         command=shlex.join(run.info.command or diagnosis.run.get("command") or ()),
         next_commands=describe.next_commands(run, diagnosis),
         data=_embedded({"charts": charts, "heat": heat}),
-        cells=cells,
+        cells=Markup(cells),
         has_heat=bool(heat["selectable"]),
-        plotly=bundle.inline() if plotly == "inline" else "",
-        plotly_address=bundle.public() if plotly == "cdn" else None,
-    )
-
-
-@dataclass(frozen=True)
-class Card:
-    """One incident as the page shows it; `chart` is the evidence as SVG and `spec` as a plotly chart."""
-
-    rank: int
-    incident: Incident
-    root: Finding
-    symptoms: list[Finding]
-    explanation: str
-    caption: str
-    chart: Markup
-    spec: dict[str, Any] | None
-
-
-def _card(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> Card:
-    root = diagnosis.findings[incident.root]
-    evidence = describe.first_evidence(root)
-    chart, spec = Markup(""), None
-    if evidence is not None:
-        spec = figures.evidence_chart(run, root, evidence)
-        shown = curves(run, evidence.series, evidence.sites or root.sites, figures.EVIDENCE_SITES)
-        levels = [] if evidence.threshold is None else [evidence.threshold]
-        chart = svg.chart(shown, evidence.series, spans=[(root.onset_step, root.last_step)], levels=levels)
-    return Card(
-        rank,
-        incident,
-        root,
-        describe.symptoms(diagnosis, incident),
-        SIGNATURES[root.signature].doc if root.signature in SIGNATURES else "",
-        evidence.series if evidence else "",
-        chart,
-        spec if chart else None,
+        plotly=Markup(bundle.inline()) if plotly == "inline" else "",
+        address=address,
+        integrity=bundle.digest(),
+        unwanted=bundle.unwanted_styles(),
+        policy=Markup(policy(style, scripts, address=address)),
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
     )
 
 
@@ -155,51 +123,19 @@ def _anchors(diagnosis: Diagnosis) -> list[str]:
     return anchors
 
 
-def _heat(
-    run: Run, diagnosis: Diagnosis, slugs: dict[str, str], selectable: Sequence[str], mapped: Sequence[str]
-) -> tuple[dict[str, Any], str]:
-    """What the heat map's script needs, and the cells of all maps as base64(gzip(bytes))."""
-    wanted = {*selectable, *mapped}
-    series = [name for name in run.series if name in wanted]
-    for cells in CELLS:
-        maps = heat_maps(run, series, cells)
-        raw = gzip.compress(b"".join(m.cells.tobytes() for m in maps), 9, mtime=0)
-        if len(raw) <= PACKED:
-            break
-    names = {m.series for m in maps}
-    telling = [e.series for finding in diagnosis.findings for e in finding.evidence if e.series in names]
-    # Kinds that have the same sites share one list of them.
-    rows = {m.series.partition(".")[0]: tuple((s.name, slugs.get(s.name, "")) for s in m.sites) for m in maps}
-    shared = list(dict.fromkeys(rows.values()))
-    described = [
-        {
-            "series": m.series,
-            "unit": unit_of(m.series),
-            "steps": figures.packed(m.steps),
-            "values": figures.packed(m.values),
-            "columns": len(m.steps),
-        }
-        for m in maps
-    ]
-    heat = {
-        "maps": described,
-        "rows": shared,
-        "kinds": {kind: shared.index(sites) for kind, sites in rows.items()},
-        "onsets": [incident.onset_step for incident in diagnosis.incidents],
-        "selectable": [name for name in selectable if name in names],
-        "first": next(iter(telling), "output.rms" if "output.rms" in names else ""),
-    }
-    return heat, base64.b64encode(raw).decode("ascii")
-
-
 def _embedded(value: Any) -> Markup:
     """JSON that no browser takes for markup."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(presented(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+@cache
+def _source(name: str) -> str:
+    return (resources.files("stabdiag.render") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -210,6 +146,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=presented,
     )
     environment.filters.update(
         sentence=_sentence,
@@ -222,6 +159,7 @@ def _template() -> jinja2.Template:
         cause_title=describe.cause_title,
         span=describe.span,
         measure=describe.measure,
+        name=name,
     )
-    environment.globals.update(describe=describe, statistics=statistics)
+    environment.globals.update(describe=describe, statistics=statistics, host_codes=host_codes)
     return environment.get_template("page.html")

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from stabdiag.render.curve import Curve
 from stabdiag.render.downsample import downsample, spans_decades
 from stabdiag.render.numbers import count, number
+from stabdiag.render.untrusted import presentable
 
 Span = tuple[int, int]
 Floats = NDArray[np.float64]
@@ -57,8 +58,10 @@ def chart(
     spans: Sequence[Span] = (),
     levels: Sequence[float] = (),
     broken: Sequence[int] | NDArray[np.int64] = (),
+    movers: Sequence[int] = (),
 ) -> Markup:
-    """Curves over steps; `spans` are shaded, `levels` horizontal lines, `broken` steps marks at the foot."""
+    """Curves over steps; `spans` are shaded, `levels` horizontal lines, `broken` steps marks at the foot,
+    `movers` steps at which something moved before the curves did."""
     if not any(len(c.finite) for c in curves):
         return Markup("")
     everything = np.concatenate([*(c.finite for c in curves), np.asarray(levels, dtype=np.float64)])
@@ -77,6 +80,7 @@ def chart(
     parts = [
         *(_shade(*across(span)) for span in spans),
         *(f'<path class="level" d="M{LEFT} {_round(y)}H{RIGHT}"/>' for y in up(levels)),
+        *(f'<path class="mover" d="M{_round(x)} {TOP}V{FLOOR}"/>' for x in across(movers)),
         *(
             f'<path class="line s{i}" d="{_path(across(c.steps), up(c.values))}"/>'
             for i, c in enumerate(thin)
@@ -85,7 +89,7 @@ def chart(
         _axes(number(float(everything.min())), number(float(everything.max())), first, last),
     ]
     frame = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
-    return frame.format(WIDTH, HEIGHT, label, Markup("".join(parts)))
+    return frame.format(WIDTH, HEIGHT, presentable(label), Markup("".join(parts)))
 
 
 def _shade(begin: float, end: float) -> str:

@@ -73,7 +73,7 @@ def test_selection_and_thresholds_reach_the_report(stabdiag, lost):
 def test_a_dashboard_says_what_the_page_shows(stabdiag, lost, tmp_path):
     stabdiag("report", "--dashboard", "minimal", "--plotly", "cdn")
     page = (lost / "report.html").read_text()
-    assert "What went wrong" in page
+    assert "Incidents" in page
     assert "Layers over steps" not in page
     own = tmp_path / "own.toml"
     own.write_text('[[section]]\ntitle = "Only this"\n[[section.panel]]\nseries = ["run.loss"]\n')
@@ -89,3 +89,15 @@ def test_a_dashboard_that_is_none_is_told_before_anything_else(stabdiag, lost, d
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert not (lost / "report.html").exists()
+
+
+def test_a_run_is_written_for_tensorboard_into_its_directory_or_where_output_says(stabdiag, lost, tmp_path):
+    done = stabdiag("report", "--format", "tensorboard")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "tensorboard --logdir stabdiag-runs/lost/tensorboard" in done.stderr
+    assert len(list((lost / "tensorboard").iterdir())) == 1
+    assert not (lost / "report.html").exists()
+    assert stabdiag("report", "--format", "tensorboard", "--output", "board").returncode == 0
+    assert len(list((tmp_path / "board").iterdir())) == 1
+    again = stabdiag("report", "board", "--format", "json")
+    assert json.loads(again.stdout)["verdict"] == "failed"

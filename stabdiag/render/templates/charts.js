@@ -46,7 +46,7 @@ function laidOut(layout) {
     font: { family: "system-ui, sans-serif", size: 12, color: "--muted" },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true, hovermode: "x unified",
     hoverlabel: { bgcolor: "--card", bordercolor: "--rule", font: { color: "--ink", size: 12 } },
-    margin: { l: 56, r: 12, t: 28, b: 40 }, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
+    margin: { l: 56, r: 12, t: 10, b: 40 }, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
     ...layout, ...own,
   };
 }
@@ -87,7 +87,7 @@ const rowsOf = map => data.heat.rows[data.heat.kinds[map.series.split(".")[0]]];
 let cells, unpacking;
 
 // Cells are one byte each: 0 not measured, 255 not finite, else the index of a value.
-function heatSpec(map) {
+function heatSpec(map, small) {
   const rows = rowsOf(map);
   const values = unpacked(map.values), steps = unpacked(map.steps), width = map.columns;
   const levels = rows.map((_, i) => Array.from(cells.subarray(map.start + i * width, map.start + (i + 1) * width)));
@@ -96,10 +96,13 @@ function heatSpec(map) {
     level === 0 ? "" : `${names[row]}<br>step ${steps[column]}: ${level === 255 ? "not finite" : short(values[level]) + " " + escaped(map.unit)}`;
   const text = levels.map((line, row) => line.map((level, column) => told(level, row, column)));
   const measured = [...values.keys()].filter(level => !isNaN(values[level]));
-  const ticks = [0, .25, .5, .75, 1].map(share => measured[Math.round(share * (measured.length - 1))]);
-  const narrow = innerWidth < 700, every = Math.ceil(rows.length / 70);
+  const nearest = level => measured.reduce((a, b) => Math.abs(b - level) < Math.abs(a - level) ? b : a, measured[0]);
+  const ticks = [1, 64, 127, 191, 254].filter(level => Math.abs(nearest(level) - level) < 20).map(nearest);
+  const narrow = innerWidth < 700;
+  const height = Math.min(Math.max(rows.length * (small ? 9 : 13), small ? 120 : 160), small ? 320 : 900);
+  const every = Math.ceil(rows.length * 12 / height);
   const labelled = rows.map((_, i) => i).filter(i => i % every === 0);
-  const trace = { type: "heatmap", x: steps, text, hovertemplate: "%{text}<extra></extra>", hoverongaps: false };
+  const trace = { type: "heatmap", x: [...steps, data.heat.end], text, hovertemplate: "%{text}<extra></extra>", hoverongaps: false };
   return {
     data: [
       { ...trace, z: levels.map(line => line.map(level => level % 255 || null)), zmin: 1, zmax: 254,
@@ -110,7 +113,7 @@ function heatSpec(map) {
         colorscale: [[0, "--broken"], [1, "--broken"]] },
     ],
     layout: {
-      height: Math.min(Math.max(rows.length * 13, 160), 900) + 70, hovermode: "closest", margin: { l: 40, r: 8, t: 10, b: 40 },
+      height: height + 70, hovermode: "closest", margin: { l: 40, r: 8, t: 10, b: 40 },
       xaxis: { title: { text: "step" }, showgrid: false },
       yaxis: { autorange: "reversed", showgrid: false, ticks: "", tickvals: labelled, tickfont: { size: 10 },
         ticktext: labelled.map(i => escaped(shorter(rows[i][0], narrow ? 12 : 32))) },
@@ -138,7 +141,7 @@ const drawHeat = () => drawMap(byId("heat"), mapOf(byId("heat-series").value));
 
 async function drawMap(figure, map) {
   await unpackCells();
-  const inner = await draw(figure, () => heatSpec(map));
+  const inner = await draw(figure, () => heatSpec(map, figure.id !== "heat"));
   inner.dataset.series = map.series;
   inner.removeAllListeners("plotly_click");
   inner.on("plotly_click", ({ points }) => {
@@ -162,3 +165,50 @@ if (chooser) {
   chooser.addEventListener("change", drawHeat);
   near.observe(byId("heat"));
 }
+
+// What an opened layer measured: a course of each of its series, from the cells of the heat maps.
+function spark(levels) {
+  const svg = (name, attributes) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    return element;
+  };
+  const finite = levels.filter(level => level % 255), low = Math.min(...finite), high = Math.max(...finite);
+  const x = i => levels.length > 1 ? Math.round(i * 200 / (levels.length - 1)) : 100;
+  const y = level => high > low ? Math.round(38 - (level - low) * 36 / (high - low)) : 20;
+  let line = "", broken = "", lifted = true;
+  levels.forEach((level, i) => {
+    if (level % 255) line += `${lifted ? "M" : "L"}${x(i)} ${y(level)}${lifted ? "h1" : ""}`;
+    if (level === 255) broken += `M${x(i)} 40v-16`;
+    lifted = !(level % 255);
+  });
+  const drawn = svg("svg", { class: "spark", viewBox: "0 0 200 40", preserveAspectRatio: "none" });
+  drawn.append(svg("path", { d: line }), svg("path", { class: "broken", d: broken }));
+  return drawn;
+}
+
+function span(text, name) {
+  const element = document.createElement("span");
+  element.textContent = text;
+  element.className = name;
+  return element;
+}
+
+document.addEventListener("toggle", async ({ target }) => {
+  if (!target.matches(".layer[open]") || target.querySelector(".courses")) return;
+  const slug = target.id.slice("layer-".length), courses = document.createElement("div");
+  courses.className = "courses small";
+  target.querySelector(".drawer").append(courses);
+  await unpackCells();
+  for (const map of data.heat.maps) rowsOf(map).forEach(([name, owner], i) => {
+    if (owner !== slug) return;
+    const row = Array.from(cells.subarray(map.start + i * map.columns, map.start + (i + 1) * map.columns));
+    const measured = row.filter(Boolean), values = unpacked(map.values);
+    if (!measured.length) return;
+    const last = measured.at(-1), own = target.querySelector(".name .site").textContent;
+    courses.append(
+      span(name === own ? map.series : `${map.series} ${name.startsWith(own) ? name.slice(own.length) : name}`, "site"),
+      spark(row),
+      span(last === 255 ? "not finite" : `${short(values[last])} ${map.unit}`, last === 255 ? "bad" : ""));
+  });
+}, true);

@@ -10,6 +10,7 @@ from stabdiag.core.run import Run
 from stabdiag.render.dashboard import Panel
 from stabdiag.render.drawing import Drawing
 from stabdiag.render.envelope import last_values
+from stabdiag.render.numbers import number
 from stabdiag.render.view import VIEWS, View
 
 ROWS = 12
@@ -46,7 +47,7 @@ def _share(value: float) -> str:
         return ""
     if value == 0:
         return "0"
-    return "< 0.01 %" if value < 1e-4 else f"{100 * value:.2g} %"
+    return "< 0.01 %" if value < 1e-4 else f"{number(float(f'{100 * value:.2g}'))} %"
 
 
 VIEWS.add(View("formats", _draw))
