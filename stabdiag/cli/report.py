@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stabdiag.cli._names import DashboardName
 from stabdiag.cli._options import RUN, configuration, map_option, read_run, selection_options
 from stabdiag.cli._output import write
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dashboard",
+    type=DashboardName(),
     default="health",
     show_default=True,
     metavar="NAME|FILE.toml",

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
+from stabdiag.cli._names import EntryName
 from stabdiag.cli._options import configuration, set_option
 from stabdiag.core.cadence import Cadence
 
@@ -33,6 +35,10 @@ class TargetCommand(click.Command):
                 break
             index += 2 if word in valued else 1
         return index
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What begins with a dash after the target is an option of the target's."""
+        return [] if ctx.params.get("target") else super().shell_complete(ctx, incomplete)
 
 
 @click.command(cls=TargetCommand)
@@ -85,6 +91,7 @@ class TargetCommand(click.Command):
 @click.option(
     "--apply",
     "apply",
+    type=EntryName("intervene/interventions"),
     multiple=True,
     metavar="FIX[=VALUE][@STEP]",
     help="Apply a fix while training, from a step on; may be repeated. `stabdiag explain` lists them.",
@@ -97,7 +104,14 @@ class TargetCommand(click.Command):
 @click.option("--tensorboard", is_flag=True, help="Write the run for TensorBoard too, while it trains.")
 @click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
+@click.argument(
+    "target",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="TARGET [ARGS]...",
+    shell_complete=lambda _ctx, _param, incomplete: [CompletionItem(incomplete, type="file")],
+)
 def run(
     budget: str,
     every: int | None,
