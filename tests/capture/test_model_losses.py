@@ -149,6 +149,21 @@ def test_a_shared_module_is_one_with_all_its_calls():
     assert told.notes == ("first: called 2 times in the first model and 1 in the second",)
 
 
+def test_a_copy_that_works_in_place_leaves_the_inputs_of_the_original():
+    class AddsInPlace(nn.Module):
+        def forward(self, x):
+            return x.add_(1)
+
+    model = nn.Sequential(nn.Linear(8, 8), AddsInPlace(), AddsInPlace())
+    found = stabdiag.compare_models(model, copy.deepcopy(model), torch.randn(4, 8))
+    assert {layer.own.error for layer in found.layers} == {0.0}
+    assert found.whole.accumulated.error == 0
+    batch = torch.randn(4, 8)
+    kept = batch.clone()
+    stabdiag.compare_models(model[1], model[2], batch)
+    assert torch.equal(batch, kept)
+
+
 def test_models_may_share_their_modules():
     model = deep()
     other = nn.Sequential(*model[:3], copy.deepcopy(model[3]).requires_grad_(False))

@@ -23,7 +23,7 @@ from stabdiag.render.junit import render_junit
 from stabdiag.render.sarif import render_sarif
 from stabdiag.render.source_places import source_place
 
-HOSTILE = "<script>]]>&\x00\x1b[31m\u202e\ufffe\ud800../../x[a](b)"
+HOSTILE = "<script>]]>&line\nbreak\x00\x1b[31m\u202e\ufffe\ud800../../x[a](b)"
 
 TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
 URI = {"type": "string", "format": "uri-reference", "pattern": r"^([A-Za-z0-9._~/-]|%[0-9A-F]{2}|file://)*$"}
@@ -211,7 +211,8 @@ def test_both_are_well_formed_whatever_a_run_calls_its_things(hostile_gate):
         text.encode("utf-8")
         assert not [c for c in text if c != "\n" and unicodedata.category(c)[0] == "C"]
     suite = ET.fromstring(xml).find("testsuite")
-    assert suite.findall("testcase")[1].find("failure").text.startswith("critical: <script>]]>&")
+    failure = suite.findall("testcase")[1].find("failure")
+    assert failure.text.splitlines()[1].startswith("<script>]]>&line break\\x00\\x1b[31m")
     result = parsed(log)["results"][0]
     uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert uri.startswith("file:///tmp/")
