@@ -104,7 +104,8 @@ def measured(words: list[str], cwd: Path) -> tuple[float, float, float, str]:
     return wall, cpu, float(done.stdout.splitlines()[-1]), done.stdout
 
 
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+# Not ru_maxrss, which a process takes over from the one that started it.
+PEAK = "print(next(int(l.split()[1]) / 1024 for l in open('/proc/self/status') if l.startswith('VmHWM')))"
 LOAD = f"import stabdiag; stabdiag.load('log'); {PEAK}"
 REPORT = f"import stabdiag.cli as c\ntry: c.main(['report', 'log'])\nexcept SystemExit: {PEAK}"
 

@@ -35,5 +35,5 @@ class OnBoard(Listener):
     def ended(self, run: Run, diagnosis: Diagnosis) -> None:
         if self._board is not None:
             self._board.add(run, ended=True)
-            self._board.tell(run, diagnosis)
+            self._board.tell(run, diagnosis, ended=True)
             self._board.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stabdiag.core.errors import DamagedRun, StabdiagError
-from stabdiag.core.run import Run
+from stabdiag.core.run import Run, RunInfo
 from stabdiag.store.assembly import assembled
 from stabdiag.store.importer import IMPORTERS, Importer, Names
 
@@ -18,8 +18,11 @@ LISTED = 5
 
 
 class Found(NamedTuple):
+    """A log, and how many `others` of its format lie below it."""
+
     importer: Importer
     path: Path
+    others: int = 0
 
 
 def find(path: Path) -> Found | None:
@@ -42,7 +45,7 @@ def find(path: Path) -> Found | None:
     here = [log for log in those if _depth(log, path) == 0] or those
     if len(here) > 1:
         raise StabdiagError(f"{path} holds {len(here)} logs ({chosen.title})", f"name one: {_newest(here)}")
-    return Found(chosen, here[0])
+    return Found(chosen, here[0], len(those) - 1)
 
 
 def load_log(path: Path, names: Names | None = None) -> Run:
@@ -55,6 +58,8 @@ def load_log(path: Path, names: Names | None = None) -> Run:
         if found is None:
             raise DamagedRun(f"{path} is no run directory, and no log that is known", formats())
         log = found.importer.read(found.path)
+        if found.others:
+            log.notes.append(f"further logs below it that were not read: {found.others:,}")
     except OSError as error:
         raise DamagedRun(f"{path} cannot be read: {error.strerror}") from error
     return assembled(log, found.path, found.importer.title, names or {})
@@ -75,10 +80,14 @@ class LogFollower:
         self._run: Run | None = None
 
     def refresh(self) -> Run:
-        """Raises DamagedRun, StabdiagError as `load_log`."""
+        """Of a log that holds nothing yet an empty run. Raises StabdiagError as `load_log`."""
         seen = tuple(self._files())
         if self._run is None or seen != self._seen:
-            self._run, self._seen = load_log(self._path, self._names), seen
+            try:
+                run = load_log(self._path, self._names)
+            except DamagedRun as error:
+                run = Run(RunInfo(), {}, (), self._path, (error.message,))
+            self._run, self._seen = run, seen
         return self._run
 
     def _files(self) -> Iterator[tuple[str, int, int]]:
