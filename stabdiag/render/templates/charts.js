@@ -6,8 +6,21 @@ const colour = name => style.getPropertyValue(name).trim();
 const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 const bytesOf = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+// Base85, with a comma for "<": five letters are four bytes, the last ones padded.
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
+function bytesOf85(text) {
+  const value = new Uint8Array(128), length = Math.floor(text.length * 4 / 5);
+  for (let i = 0; i < 85; i++) value[DIGITS.charCodeAt(i)] = i;
+  const padded = text + "~".repeat(-text.length % 5 + 5), view = new DataView(new ArrayBuffer(length + 8));
+  for (let at = 0, to = 0; at < text.length; at += 5, to += 4) {
+    let number = 0;
+    for (let i = at; i < at + 5; i++) number = number * 85 + value[padded.charCodeAt(i)];
+    view.setUint32(to, number);
+  }
+  return new Uint8Array(view.buffer, 0, length);
+}
 const inflated = text =>
-  new Response(new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  new Response(new Blob([bytesOf85(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 const unpacked = array => {
   const buffer = bytesOf(array.bdata).buffer;
   return array.dtype === "i4" ? new Int32Array(buffer) : new Float32Array(buffer);
