@@ -104,6 +104,13 @@ def test_an_opened_layer_shows_the_course_of_each_of_its_series(visit: Visit) ->
     assert courses.locator("path.broken").first.get_attribute("d")
 
 
+def test_a_page_that_is_opened_at_a_layer_shows_it(browser: Any, address: str) -> None:
+    context = browser.new_context()
+    visit = Visit(context, f"{address}#layer-blocks-6-mlp")
+    visit.page.locator("#layer-blocks-6-mlp[open] .courses svg").first.wait_for(state="attached")
+    context.close()
+
+
 def test_the_contents_lead_to_each_section(visit: Visit) -> None:
     links = visit.page.locator("nav.contents a")
     assert links.count() > 5

@@ -121,7 +121,7 @@ function heatSpec(map, small) {
       { ...trace, z: levels.map(line => line.map(level => level % 255 || null)), zmin: 1, zmax: 254,
         colorscale: [0, 1, 2, 3, 4, 5].map(i => [i / 5, `--heat-${i}`]), showscale: !narrow,
         colorbar: { tickvals: ticks, ticktext: ticks.map(level => short(values[level])), thickness: 10, outlinewidth: 0,
-          title: { text: escaped(map.unit), side: "right" } } },
+          title: { text: small ? "" : escaped(map.unit), side: "right" } } },
       { ...trace, z: levels.map(line => line.map(level => level === 255 ? 1 : null)), showscale: false,
         colorscale: [[0, "--broken"], [1, "--broken"]] },
     ],
@@ -207,8 +207,8 @@ function span(text, name) {
   return element;
 }
 
-document.addEventListener("toggle", async ({ target }) => {
-  if (!target.matches(".layer[open]") || target.querySelector(".courses")) return;
+async function showCourses(target) {
+  if (target.querySelector(".courses")) return;
   const slug = target.id.slice("layer-".length), courses = document.createElement("div");
   courses.className = "courses small";
   target.querySelector(".drawer").append(courses);
@@ -222,6 +222,8 @@ document.addEventListener("toggle", async ({ target }) => {
     courses.append(
       span(name === own ? map.series : `${map.series} ${name.startsWith(own) ? name.slice(own.length) : name}`, "site"),
       spark(row),
-      span(last === 255 ? "not finite" : `${short(values[last])} ${map.unit}`, last === 255 ? "bad" : ""));
+      span(last === 255 ? "not finite" : short(values[last]), last === 255 ? "bad" : ""));
   });
-}, true);
+}
+document.querySelectorAll(".layer[open]").forEach(showCourses);
+document.addEventListener("toggle", ({ target }) => { if (target.matches(".layer[open]")) showCourses(target); }, true);
