@@ -53,14 +53,51 @@ def test_an_example_is_stable_over_three_seeds(script, tmp_path):
     assert all(report["run"]["steps"] > 20 for report in reports)
 
 
-def test_the_notebook_finds_its_fault_and_shows_the_report(tmp_path):
-    notebook = nbformat.read(EXAMPLES / "first_tour.ipynb", as_version=4)
-    # The kernel of this very environment, whatever kernels are installed for the user.
-    client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
-    client.execute()
-    findings, report = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"][-2:]
-    assert "critical" in "".join(output.get("text", "") for output in findings)
-    assert any("text/html" in output.get("data", {}) for output in report)
-    assert list(tmp_path.glob("stabdiag-runs/*/run.json"))
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """Runs a notebook in a folder of the test's own, and gives the outputs of its code cells."""
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+    def run(name: str) -> list[list]:
+        notebook = nbformat.read(EXAMPLES / name, as_version=4)
+        # The kernel of this very environment, whatever kernels are installed for the user.
+        client = NotebookClient(
+            notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+        )
+        client.execute()
+        return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+
+    return run
+
+
+def shown(outputs: list) -> str:
+    """All that a cell shows, as HTML where there is any."""
+    texts = [output.get("text") or output["data"].get("text/html", "") for output in outputs]
+    return "".join(map("".join, texts))
+
+
+def test_the_first_tour_shows_a_failed_cell_and_a_healthy_block(executed, tmp_path):
+    *_, magic, findings, report = executed("first_tour.ipynb")
+    assert "learning-rate-too-high" in shown(magic)
+    assert "<iframe" in shown(magic)
+    assert "No findings" in shown(findings)
+    assert "<iframe" in shown(report)
+    assert len(list(tmp_path.glob("stabdiag-runs/watch-*/run.json"))) == 2
+
+
+def test_the_spike_is_found_explained_and_mended(executed):
+    *_, recorded, found, explained, evidence, again, compared = executed("loss_spike.ipynb")
+    assert "<iframe" in shown(recorded)
+    assert "bad-batch" in shown(found)
+    assert "the batch of step 200" in shown(found)
+    assert "A batch of damaged data" in shown(explained)
+    assert "batch 200: from" in shown(evidence)
+    assert "Stable" in shown(again)
+    assert "verdict: at-risk before, stable after" in shown(compared)
+
+
+@pytest.mark.parametrize("path", EXAMPLES.glob("*.ipynb"), ids=lambda path: path.name)
+def test_a_notebook_is_kept_without_outputs(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.outputs for cell in cells] == [[]] * len(cells)
+    assert all(cell.execution_count is None for cell in cells)

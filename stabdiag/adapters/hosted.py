@@ -121,18 +121,13 @@ class Hosted:
 def told(watch: Watch) -> Iterator[tuple[Severity, str]]:
     """The incidents of a recording and what to type next, a line each, each with how loud it is."""
     from stabdiag.render import describe
+    from stabdiag.render.summary import alert_line
     from stabdiag.render.terminal import speakable
 
     run, diagnosis = watch.run, watch.diagnosis
     worst = max((f.severity for f in diagnosis.findings), default=Severity.info)
     for incident in diagnosis.incidents:
-        root = diagnosis.findings[incident.root]
-        blamed = describe.blamed(incident.culprit) if incident.culprit else ""
-        where = f" at {blamed}" if blamed else ""
-        line = (
-            f"{incident.severity}: {root.signature} since step {incident.onset_step}{where}: {root.message}"
-        )
-        yield incident.severity, speakable(line, "utf-8")
+        yield incident.severity, alert_line(diagnosis, diagnosis.findings[incident.root])
     sentence = describe.verdict_sentence(run, diagnosis)
     command = describe.next_commands(run, diagnosis)[0]
     yield worst, speakable(f"{sentence} Next: {command}", "utf-8")

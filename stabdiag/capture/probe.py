@@ -75,6 +75,11 @@ class Probe:
         """What was measured since the last harvest, at the end of a step."""
 
 
+def hears(probe: Probe, event: str) -> bool:
+    """Whether its class does anything at this event."""
+    return getattr(type(probe), event) is not getattr(Probe, event)
+
+
 PROBES: Registry[type[Probe]] = Registry("probe", "stabdiag.capture.probes")
 
 

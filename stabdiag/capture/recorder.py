@@ -19,7 +19,7 @@ from stabdiag.capture.entrances import Entrances
 from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.plan import Follower, Leader
-from stabdiag.capture.probe import PROBES, Probe
+from stabdiag.capture.probe import PROBES, Probe, hears
 from stabdiag.capture.row import Harvest, Row
 from stabdiag.capture.rows import Rows, Sink
 from stabdiag.capture.schedule import Schedule
@@ -71,10 +71,10 @@ class Recorder:
         self._entrances = Entrances(self._on_call, self._on_evaluation)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
-        self._armed = [probe for probe in self._probes if _heard(probe, "arm")]
-        self._disarmed = [probe for probe in self._probes if _heard(probe, "disarm")]
+        self._armed = [probe for probe in self._probes if hears(probe, "arm")]
+        self._disarmed = [probe for probe in self._probes if hears(probe, "disarm")]
         self._second_look = SecondLook(self._shadow)
-        self._shadow.attach = [probe.on_shadow for probe in self._probes if _heard(probe, "on_shadow")]
+        self._shadow.attach = [probe.on_shadow for probe in self._probes if hears(probe, "on_shadow")]
         self._listeners = {tier: self._listening(tier) for tier in Tier}
         scalars = (name for probe in self._probes for name in probe.scalars)
         self._rows = Rows(sink, self.guard, tuple(scalars), self._event, self._observe)
@@ -93,7 +93,7 @@ class Recorder:
             event: [
                 (probe.id, getattr(probe, event))
                 for probe in self._probes
-                if probe.tier <= tier and _heard(probe, event)
+                if probe.tier <= tier and hears(probe, event)
             ]
             for event in events
         }
@@ -179,7 +179,7 @@ class Recorder:
             self.close()
         self._tell("on_call", prefix, module, args, kwargs)
         if self._tier < Tier.STANDARD:
-            self.guard("second-look", self._second_look.note, module, args, kwargs)
+            self.guard("second-look", self._second_look.note, prefix, module, args, kwargs)
 
     def _on_evaluation(self, prefix: str, module: nn.Module) -> None:
         self._tell("on_evaluation", prefix, module)
@@ -208,9 +208,10 @@ class Recorder:
     def _look_again(self, roots: Sequence[torch.Tensor]) -> None:
         if self._second_look.wanted(self.step, roots):
             # What is still to come of the step is recorded whole, too.
-            self._tier = Tier.STANDARD
+            heard, self._tier = self._listeners[self._tier]["on_call"], Tier.STANDARD
             self._arm_probes()
-            self._second_look.run(self.step)
+            missed = [entry for entry in self._listeners[self._tier]["on_call"] if entry not in heard]
+            self._second_look.run(self.step, lambda *call: [self.guard(*entry, *call) for entry in missed])
         self._second_look.forget()
 
     def on_backward_end(self, counts_as_step: bool) -> None:
@@ -345,7 +346,3 @@ class Recorder:
             self._sink.event(Event(event, time.time(), self.step if at is None else at, self._rank, data))
         except OSError:
             return  # the disk is full: rows go on being tried, and say so
-
-
-def _heard(probe: Probe, event: str) -> bool:
-    return getattr(type(probe), event) is not getattr(Probe, event)

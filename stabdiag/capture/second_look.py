@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,31 +26,38 @@ class SecondLook:
 
     def __init__(self, shadow: Shadow) -> None:
         self._shadow = shadow
-        self._call: tuple[nn.Module, partial[Any], torch.Tensor, torch.dtype | None] | None = None
+        self._call: _Call | None = None
         self._rest_until = 0
 
-    def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def note(self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
-        self._call = module, partial(module, *args, **kwargs), torch.get_rng_state(), autocast
+        self._call = _Call((prefix, module, args, kwargs), torch.get_rng_state(), autocast)
 
     def wanted(self, step: int, roots: Sequence[torch.Tensor]) -> bool:
         return step >= self._rest_until and any(map(_lost, roots))
 
-    def run(self, step: int) -> None:
+    def run(self, step: int, missed: Callable[..., object]) -> None:
+        """`missed` is told of the call as it was, as `Probe.on_call` is."""
         call, self._call = self._call, None
         self._rest_until = step + REST
         if call is not None:
-            module, again, rng, autocast = call
-            self._shadow.run(module, partial(_repeat, again, rng, autocast))
+            missed(*call.arguments)
+            self._shadow.run(call.arguments[1], call.repeat)
 
     def forget(self) -> None:
         self._call = None
 
 
-def _repeat(call: partial[Any], rng: torch.Tensor, autocast: torch.dtype | None) -> None:
-    torch.set_rng_state(rng)
-    with torch.autocast("cpu", autocast, enabled=autocast is not None):
-        call()
+class _Call(NamedTuple):
+    arguments: tuple[str, nn.Module, tuple[Any, ...], Mapping[str, Any]]
+    rng: torch.Tensor
+    autocast: torch.dtype | None
+
+    def repeat(self) -> None:
+        _, module, args, kwargs = self.arguments
+        torch.set_rng_state(self.rng)
+        with torch.autocast("cpu", self.autocast, enabled=self.autocast is not None):
+            module(*args, **kwargs)
 
 
 def _lost(root: torch.Tensor) -> bool:

@@ -11,12 +11,16 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import get_completion_class
 
 from stabdiag import __version__
 from stabdiag.core.errors import StabdiagError, UnknownName
 
 COULD_NOT = 2
 INTERRUPTED = 130
+COMPLETE = "_STABDIAG_COMPLETE"
+"""The environment variable in which the shell asks; its name is click's choice."""
+
 BUG = "this is a bug of stabdiag; --debug shows it"
 
 
@@ -27,9 +31,11 @@ class Commands(click.Group):
         modules = (module.name for module in pkgutil.iter_modules(__path__))
         return sorted(name for name in modules if not name.startswith("_"))
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         known = self.list_commands(ctx)
         if cmd_name not in known:
+            if ctx.resilient_parsing:  # a shell asks what may come next
+                return None
             raise UnknownName("command", cmd_name, known)
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
         if not any(parameter.name == "debug" for parameter in command.params):
@@ -51,9 +57,26 @@ def _debug() -> click.Option:
     )
 
 
+def _completion() -> click.Option:
+    def show(ctx: click.Context, _: click.Parameter, shell: str | None) -> None:
+        found = get_completion_class(shell) if shell else None
+        if found is not None:
+            click.echo(found(stabdiag, {}, "stabdiag", COMPLETE).source())
+            ctx.exit()
+
+    return click.Option(
+        ["--completion"],
+        type=click.Choice(["bash", "zsh", "fish"]),
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help='Print what makes a shell complete: eval "$(stabdiag --completion bash)".',
+    )
+
+
 @click.group(
     cls=Commands,
-    params=[_debug()],
+    params=[_debug(), _completion()],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="stabdiag")

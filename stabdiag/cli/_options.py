@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stabdiag.cli._names import SIGNATURES, EntryName, RunPath, Setting
+
 if TYPE_CHECKING:
     from stabdiag.core.config import Configuration
     from stabdiag.core.run import Run
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-RUN = click.Path(path_type=Path)
+RUN = RunPath()
 
 set_option = click.option(
     "--set",
     "settings",
+    type=Setting(),
     multiple=True,
     metavar="SIGNATURE.THRESHOLD=VALUE",
     help="A threshold of the analysis; may be repeated.",
@@ -48,10 +51,18 @@ def selection_options(function: Function) -> Function:
     """`--select`, `--ignore` and `--set`."""
     function = set_option(function)
     function = click.option(
-        "--ignore", multiple=True, metavar="SIGNATURE[@SITE]", help="Not these; may be repeated."
+        "--ignore",
+        type=EntryName(SIGNATURES),
+        multiple=True,
+        metavar="SIGNATURE[@SITE]",
+        help="Not these; may be repeated.",
     )(function)
     return click.option(
-        "--select", multiple=True, metavar="SIGNATURE", help="Only these signatures; may be repeated."
+        "--select",
+        type=EntryName(SIGNATURES),
+        multiple=True,
+        metavar="SIGNATURE",
+        help="Only these signatures; may be repeated.",
     )(function)
 
 

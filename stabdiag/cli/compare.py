@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stabdiag.cli._options import RUN, map_option, read_run
+from stabdiag.cli._output import write
 
 if TYPE_CHECKING:
     from stabdiag.core.comparison import Comparison
@@ -39,7 +40,7 @@ def compare(a: Path, b: Path, form: str | None, output: Path | None, names: tupl
     if form in (None, "text"):
         _text(first, second, told, output if form else None)
     elif form != "html":
-        _write(_rendered(told, form), output)
+        write(_rendered(told, form), output)
     if form in (None, "html"):
         from stabdiag.render.comparison.page import page_name, write_page
         from stabdiag.store.directory import page_of
@@ -68,16 +69,4 @@ def _text(a: Run, b: Run, told: Comparison, output: Path | None) -> None:
     stream = io.StringIO() if output else sys.stdout
     render_text(a, b, told, console_for(stream))
     if isinstance(stream, io.StringIO):
-        _write(stream.getvalue(), output)
-
-
-def _write(text: str, output: Path | None) -> None:
-    from stabdiag.core.errors import StabdiagError
-
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StabdiagError(f"cannot write {output}: {error.strerror}", "give another --output") from error
+        write(stream.getvalue(), output)

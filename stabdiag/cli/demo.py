@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from stabdiag.cli._names import EntryName
 from stabdiag.core.cadence import Cadence
 
 EVERY = 10
 
 
 @click.command()
-@click.argument("fault", required=False)
+@click.argument("fault", required=False, type=EntryName("zoo/faults"))
 @click.option("--list", "listed", is_flag=True, help="List the faults.")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Train for N steps.")
 @click.option("--seed", type=int, metavar="SEED", help="Seed of the weights and of the batches.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stabdiag.cli._names import CATALOGUES, EntryName
+
 if TYPE_CHECKING:
     from stabdiag.analysis.catalogue import Cause, Fix, Signature
     from stabdiag.core.registry import Registry
@@ -20,7 +22,7 @@ COLUMN = 16
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=EntryName(*CATALOGUES))
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="All of the catalogue as one document.")
 def explain(name: str | None, as_json: bool, as_markdown: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stabdiag.cli._names import DashboardName
 from stabdiag.cli._options import RUN, configuration, set_option
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--web", is_flag=True, help="Serve the page, which renews itself, on this machine only.")
 @click.option(
     "--dashboard",
+    type=DashboardName(),
     default="health",
     show_default=True,
     metavar="NAME|FILE.toml",

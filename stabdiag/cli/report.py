@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from stabdiag.cli._names import DashboardName
 from stabdiag.cli._options import RUN, configuration, map_option, read_run, selection_options
+from stabdiag.cli._output import write
 
 if TYPE_CHECKING:
     from stabdiag.core.diagnosis import Diagnosis
     from stabdiag.core.run import Run
+    from stabdiag.render.dashboard import Dashboard
 
 
 @click.command()
@@ -20,10 +24,13 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "markdown", "html"]),
-    help="Only this, on stdout; html as report.html.  [default: text, and report.html]",
+    type=click.Choice(["text", "json", "markdown", "html", "tensorboard"]),
+    help="Only this, on stdout; html as report.html, tensorboard as a folder of that name.  [default: text, "
+    "and report.html]",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="PATH", help="Write to this file instead.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write to this file or folder instead."
+)
 @click.option(
     "--plotly",
     type=click.Choice(["inline", "cdn"]),
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dashboard",
+    type=DashboardName(),
     default="health",
     show_default=True,
     metavar="NAME|FILE.toml",
@@ -81,10 +89,21 @@ def report(
 
             write_page(run, diagnosis, page, plotly, shown)  # type: ignore[arg-type]
             click.echo(f"stabdiag: wrote {page}", err=True)
+        elif form == "tensorboard":
+            _board(run, diagnosis, output, shown)
         elif form == "text":
             _text(run, diagnosis, output, verbose)
         else:
-            _write(_rendered(run, diagnosis, form), output)
+            write(_rendered(run, diagnosis, form), output)
+
+
+def _board(run: Run, diagnosis: Diagnosis, output: Path | None, shown: Dashboard) -> None:
+    from stabdiag.render.tensorboard import write_tensorboard
+    from stabdiag.store.directory import board_of
+
+    folder = output or board_of(run.path)
+    write_tensorboard(run, diagnosis, folder, shown)
+    click.echo(f"stabdiag: wrote {folder}: tensorboard --logdir {shlex.quote(str(folder))}", err=True)
 
 
 def _rendered(run: Run, diagnosis: Diagnosis, form: str) -> str:
@@ -106,16 +125,4 @@ def _text(run: Run, diagnosis: Diagnosis, output: Path | None, verbose: bool) ->
     stream = io.StringIO() if output else sys.stdout
     render_text(run, diagnosis, console_for(stream), verbose=verbose)
     if isinstance(stream, io.StringIO):
-        _write(stream.getvalue(), output)
-
-
-def _write(text: str, output: Path | None) -> None:
-    from stabdiag.core.errors import StabdiagError
-
-    if output is None:
-        sys.stdout.write(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StabdiagError(f"cannot write {output}: {error.strerror}", "give another --output") from error
+        write(stream.getvalue(), output)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
+from stabdiag.cli._names import EntryName
 from stabdiag.cli._options import configuration, set_option
 from stabdiag.core.cadence import Cadence
 
@@ -33,6 +35,10 @@ class TargetCommand(click.Command):
                 break
             index += 2 if word in valued else 1
         return index
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What begins with a dash after the target is an option of the target's."""
+        return [] if ctx.params.get("target") else super().shell_complete(ctx, incomplete)
 
 
 @click.command(cls=TargetCommand)
@@ -85,6 +91,7 @@ class TargetCommand(click.Command):
 @click.option(
     "--apply",
     "apply",
+    type=EntryName("intervene/interventions"),
     multiple=True,
     metavar="FIX[=VALUE][@STEP]",
     help="Apply a fix while training, from a step on; may be repeated. `stabdiag explain` lists them.",
@@ -94,9 +101,17 @@ class TargetCommand(click.Command):
     is_flag=True,
     help="Skip steps that are not finite, tame outlying ones, stop a run that has diverged.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write the run for TensorBoard too, while it trains.")
 @click.option("--no-report", is_flag=True, help="Write no report.html at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-@click.argument("target", nargs=-1, required=True, type=click.UNPROCESSED, metavar="TARGET [ARGS]...")
+@click.argument(
+    "target",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="TARGET [ARGS]...",
+    shell_complete=lambda _ctx, _param, incomplete: [CompletionItem(incomplete, type="file")],
+)
 def run(
     budget: str,
     every: int | None,
@@ -109,6 +124,7 @@ def run(
     metrics_port: int | None,
     apply: tuple[str, ...],
     guard: bool,
+    tensorboard: bool,
     no_report: bool,
     quiet: bool,
     target: tuple[str, ...],
@@ -128,11 +144,13 @@ def run(
     acting = Acting.parse(apply, guard)
     options = Options(cadence, log_dir, name, not no_report, stop_on == "critical", acting, config)
     voice = Voice(quiet)
-    listeners = _listeners(voice, on_finding, metrics_port)
+    listeners = _listeners(voice, on_finding, metrics_port, tensorboard)
     supervise(resolve_target(target), options, voice, listeners).pass_on()
 
 
-def _listeners(voice: Voice, on_finding: str | None, metrics_port: int | None) -> list[Listener]:
+def _listeners(
+    voice: Voice, on_finding: str | None, metrics_port: int | None, tensorboard: bool
+) -> list[Listener]:
     """What is asked for, and nothing else imported."""
     listeners: list[Listener] = []
     if on_finding is not None:
@@ -143,4 +161,8 @@ def _listeners(voice: Voice, on_finding: str | None, metrics_port: int | None) -
         from stabdiag.launch.metrics import Metrics
 
         listeners.append(Metrics(metrics_port, voice))
+    if tensorboard:
+        from stabdiag.launch.on_board import OnBoard
+
+        listeners.append(OnBoard())
     return listeners

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stabdiag.core.diagnosis import Diagnosis, FixAdvice, Incident
+    from stabdiag.core.diagnosis import Culprit, Diagnosis, FixAdvice, Incident
     from stabdiag.core.finding import Finding
 
 COLOURS = {"critical": "#d1242f", "warning": "#b58100", "info": "#6e7781"}
@@ -46,10 +47,7 @@ def incident_html(incident: Incident, root: Finding | None = None) -> str:
     what = f" <b>{shown(root.signature)}</b>{_places(root)}," if root else ""
     mover, culprit, cause = incident.first_mover, incident.culprit, incident.cause
     moved = [f"{shown(mover.series)} at {shown(mover.site)}, step {mover.step:,}"] if mover else []
-    blamed = []
-    if culprit and (culprit.parameter or culprit.module):
-        source = f" ({shown(culprit.source)})" if culprit.source else ""
-        blamed = [f"<code>{shown(culprit.parameter or culprit.module)}</code>{source}"]
+    blamed = _blamed(culprit) if culprit else []
     because = [f"{shown(cause.id)} ({cause.confidence:.0%}): {shown(cause.because)}"] if cause else []
     return _card(
         str(incident.severity),
@@ -92,6 +90,19 @@ def _places(finding: Finding) -> str:
     more = f" and {len(sites) - MOST_SITES:,} more" if len(sites) > MOST_SITES else ""
     named = ", ".join(f"<code>{shown(site)}</code>" for site in sites[:MOST_SITES])
     return f" at {named}{more}" if sites else ""
+
+
+def _blamed(culprit: Culprit) -> list[str]:
+    found = []
+    if culprit.parameter or culprit.module:
+        file, _, line = culprit.source.rpartition(":")
+        source = f" ({shown(PurePath(*PurePath(file).parts[-2:]))}:{shown(line)})" if file else ""
+        found.append(f"<code>{shown(culprit.parameter or culprit.module)}</code>{source}")
+    if culprit.batch:
+        known = culprit.batch.fingerprint
+        fingerprint = f", fingerprint {known:06x}" if known is not None else ""
+        found.append(f"the batch of step {culprit.batch.step:,}{fingerprint}")
+    return found
 
 
 def _steps(first: int, last: int) -> str:

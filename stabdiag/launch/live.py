@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from pathlib import Path
 
 from stabdiag.core.config import Configuration
+from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.run import Run
@@ -74,16 +76,17 @@ class LiveAnalysis(threading.Thread):
             if run.steps > steps:
                 steps = run.steps
                 diagnosis = diagnose(run, self._config)
-                self._tell(run, diagnosis.findings)
+                self._tell(run, diagnosis)
                 write_findings(self._run_dir, diagnosis)
                 self._listeners.looked(run, diagnosis)
             pause = max(PERIOD, (time.thread_time() - began) / SHARE)
 
-    def _tell(self, run: Run, findings: tuple[Finding, ...]) -> None:
+    def _tell(self, run: Run, diagnosis: Diagnosis) -> None:
+        from stabdiag.render.summary import alert_line
         from stabdiag.store.events import EventLog
         from stabdiag.store.flight import ask_for_record
 
-        for finding in findings:
+        for finding in diagnosis.findings:
             if finding.severity <= self._told.get(finding.signature, Severity.info):
                 continue
             self._told[finding.signature] = finding.severity
@@ -93,10 +96,8 @@ class LiveAnalysis(threading.Thread):
                     self.diverged = self.diverged or finding
                 with contextlib.suppress(OSError):  # the disk is full
                     ask_for_record(self._run_dir, f"{finding.signature} since step {finding.onset_step}")
-            self._voice.say(
-                f"step {run.steps - 1}: {finding.severity}: {finding.signature} "
-                f"since step {finding.onset_step}: {finding.message}"
-            )
+            line = alert_line(diagnosis, finding, sys.stderr.encoding)
+            self._voice.say(f"step {run.steps - 1}: {line}")
             data = {
                 "signature": finding.signature,
                 "severity": str(finding.severity),

@@ -1,4 +1,4 @@
-"""The closing lines of `stabdiag run`."""
+"""The lines of `stabdiag run`: an alert while it trains, and those at its end."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import textwrap
 from pathlib import Path
 
 from stabdiag.core.diagnosis import Diagnosis, Incident
+from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 from stabdiag.render import describe
 from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, size
 from stabdiag.render.sparkline import sparkline
-from stabdiag.render.terminal import speakable
+from stabdiag.render.terminal import shortened, speakable
 
 WORST = 3
 
@@ -36,9 +37,19 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     unseen = [item.what for item in describe.unobserved(run)] + list(run.notes)
     if unseen:
         lines.append(f"not observed: {', '.join(unseen)}")
-    told = [textwrap.shorten(speakable(line, encoding), width, placeholder=" ...") for line in lines]
+    plain = [speakable(shortened(line), encoding) for line in lines]
+    told = [textwrap.shorten(line, width, placeholder=" ...") for line in plain]
     following = speakable(f"next: {'   '.join(describe.next_commands(run, diagnosis))}", encoding)
     return [_first(run, diagnosis, width, encoding), *told, following]
+
+
+def alert_line(diagnosis: Diagnosis, finding: Finding, encoding: str = "utf-8") -> str:
+    """`critical: nonfinite-origin since step 154 at blocks.1 (Block, model.py:18): The output …`."""
+    rooted = (i.culprit for i in diagnosis.incidents if diagnosis.findings[i.root] is finding)
+    culprit = next(rooted, None)
+    where = f" at {describe.blamed(culprit)}" if culprit and describe.blamed(culprit) else ""
+    since = f"{finding.severity}: {finding.signature} since step {finding.onset_step}"
+    return speakable(f"{since}{where}: {finding.message}", encoding)
 
 
 def _incidents(diagnosis: Diagnosis, most: int) -> list[str]:

@@ -14,6 +14,7 @@ from stabdiag.core.errors import DamagedRun, StabdiagError
 DEFAULT = Path("stabdiag-runs")
 LATEST = "latest"
 PAGE = "report.html"
+BOARD = "tensorboard"
 FIRST_RUN = "`stabdiag run train.py` makes one"
 
 
@@ -149,6 +150,13 @@ def page_of(path: Path | None) -> Path:
     if path is None or is_run(path):
         return (path or Path()) / PAGE
     return Path(f"{beside(path)}.html")
+
+
+def board_of(path: Path | None) -> Path:
+    """The folder in which TensorBoard finds a run."""
+    if path is None or is_run(path):
+        return (path or Path()) / BOARD
+    return Path(f"{beside(path)}-{BOARD}")
 
 
 def beside(path: Path) -> str:

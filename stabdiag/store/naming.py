@@ -85,6 +85,9 @@ def role_of(folder: str, *, alone: bool = False) -> str:
 @cache
 def series_of(name: str) -> str | None:
     """The series that a name means by its words: `train/grad_norm`, `Loss/validation`, `lr-AdamW/pg1`."""
+    ours = name.replace("/", ".", 1)
+    if ours in OURS:  # as we write it ourselves for TensorBoard
+        return ours
     words = frozenset(_words(name))
     if words - TRAINING in WHOLE:
         return WHOLE[words - TRAINING]

@@ -59,6 +59,14 @@ def test_the_place_of_a_nonfinite_loss_is_known_at_any_step(watch, at, healthy, 
     assert any(e.step == STEP and "last" in e.data["sites"] for e in recording.run.events_of("nonfinite"))
 
 
+@pytest.mark.parametrize("cadence", [{"every": 1000}, {"every": None, "budget": 1e-9}])
+def test_the_batch_of_a_nonfinite_loss_is_known_at_any_step(watch, healthy, cadence):
+    recording, *_ = trained(watch, **cadence)
+    healthy(recording.run)
+    batch = recording.run.table("batch.absmax")
+    assert batch.first()[batch.steps.tolist().index(STEP)] == 0
+
+
 def test_looking_again_leaves_no_trace(watch):
     _, weights, rng, calls = trained()
     _, watched, watched_rng, watched_calls = trained(watch, every=1000)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from xml.etree import ElementTree as ET
+
 
 def test_a_healthy_run_passes_in_silence(stabdiag, record, falling):
     record("healthy", falling)
@@ -60,3 +63,29 @@ def test_findings_are_the_same_only_at_a_common_place():
     assert same_place(at("a"), at("a"))
     assert not same_place(at("a", "x"), at("a", "y"))
     assert not same_place(at("a", "x"), at("b", "x"))
+
+
+def test_junit_and_sarif_are_written_beside_the_lines(stabdiag, record, diverging, falling, tmp_path):
+    record("before", diverging)
+    words = ("--junit", "out.xml", "--sarif", "out.sarif")
+    done = stabdiag("check", *words)
+    assert done.returncode == 1
+    assert done.stdout.startswith("critical loss-divergence")
+    suite = ET.parse(tmp_path / "out.xml").getroot()[0]
+    assert int(suite.get("failures")) == len(suite.findall("testcase/failure")) > 0
+    results = json.loads((tmp_path / "out.sarif").read_text("utf-8"))["runs"][0]["results"]
+    assert "loss-divergence" in [result["ruleId"] for result in results]
+    record("after", diverging)
+    assert stabdiag("check", *words, "--baseline", "stabdiag-runs/before").returncode == 0
+    results = json.loads((tmp_path / "out.sarif").read_text("utf-8"))["runs"][0]["results"]
+    assert {result["baselineState"] for result in results} == {"unchanged"}
+    record("healthy", falling)
+    assert stabdiag("check", *words).returncode == 0
+    assert ET.parse(tmp_path / "out.xml").getroot()[0].get("failures") == "0"
+
+
+def test_an_outcome_that_cannot_be_written_is_no_outcome(stabdiag, record, falling):
+    record("healthy", falling)
+    done = stabdiag("check", "--sarif", "no/such/folder.sarif")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1] == "stabdiag: hint: give another --sarif"

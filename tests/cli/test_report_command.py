@@ -89,3 +89,15 @@ def test_a_dashboard_that_is_none_is_told_before_anything_else(stabdiag, lost, d
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert not (lost / "report.html").exists()
+
+
+def test_a_run_is_written_for_tensorboard_into_its_directory_or_where_output_says(stabdiag, lost, tmp_path):
+    done = stabdiag("report", "--format", "tensorboard")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "tensorboard --logdir stabdiag-runs/lost/tensorboard" in done.stderr
+    assert len(list((lost / "tensorboard").iterdir())) == 1
+    assert not (lost / "report.html").exists()
+    assert stabdiag("report", "--format", "tensorboard", "--output", "board").returncode == 0
+    assert len(list((tmp_path / "board").iterdir())) == 1
+    again = stabdiag("report", "board", "--format", "json")
+    assert json.loads(again.stdout)["verdict"] == "failed"

@@ -46,6 +46,13 @@ def precision_overflow(run: Run, finding: Finding) -> Weight | None:
             f"the loss scale had fallen from {figure(float(scale.values.max()))} to "
             f"{figure(float(scale.values[-1]))}",
         )
+    lowest = finding.facts.get("scale_end")
+    if finding.signature == "loss-scale-thrash" and lowest is not None:
+        # What is not finite by itself stays so at any scale, which then falls without end.
+        case.speaks_for(
+            0.6 * ramp(lowest, 1.0, 128.0),
+            f"steps were withheld and others went through at a scale of {figure(lowest)} and above",
+        )
     if half and not case.weight():
         case.speaks_for(0.2, f"{half[0].name} computes in float16, and its values were not recorded")
     return case.weight()

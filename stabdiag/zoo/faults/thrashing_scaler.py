@@ -19,8 +19,8 @@ from stabdiag.zoo.training import Training
     optimizers=("adam", "adamw", "adamw-999", "sgd"),
 )
 def plant(training: Training, dose: float) -> Planted:
-    """Under a gradient scaler the gradient of one matrix overflows in a share of the steps: the scale only
-    falls."""
+    """In a share of the steps the gradient of one matrix passes float16 a hundred to a hundred thousand times
+    too large, and overflows at scales that held before."""
     at = spots.moment(training, 0.2, 0.4)
     training.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=20)
     _, weight = spots.matrix(training, spots.block(training))
@@ -31,7 +31,11 @@ def plant(training: Training, dose: float) -> Planted:
         now = step
 
     def overflow(gradient: torch.Tensor) -> torch.Tensor:
-        return gradient * float("inf") if now >= at and training.random.random() < dose else gradient
+        if now < at or training.random.random() >= dose:
+            return gradient
+        factor = 10.0 ** training.random.uniform(2, 5)
+        rounded: torch.Tensor = (gradient * factor).half().to(gradient.dtype) / factor
+        return rounded
 
     training.before.append(follow)
     weight.register_hook(overflow)  # type: ignore[no-untyped-call]
