@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ def check(
 
     RUN is a run directory, by default the latest of stabdiag-runs, or the log of another tool.
     """
+    from stabdiag.render.terminal import shortened, speakable
+
     config = configuration(settings, select, ignore)
     checked = _read(run, names)
     old = _read(baseline, names) if baseline else None
@@ -63,7 +66,8 @@ def check(
     for finding in gate.failing:
         places = f" at {', '.join(finding.sites[:3])}" if finding.sites else ""
         where = f"{finding.signature}{places}, step {finding.onset_step}"
-        click.echo(f"{finding.severity!s:8} {where}: {finding.message}")
+        told = f"{finding.severity!s:8} {where}: {finding.message}"
+        click.echo(speakable(shortened(told), sys.stdout.encoding))
     if gate.crash:
         click.echo(f"critical the run {gate.crash}")
     if junit:

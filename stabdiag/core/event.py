@@ -16,7 +16,7 @@ EVENTS: Mapping[str, str] = {
     "stall": "a step took far longer than those before: seconds, usual",
     "skipped-step": "the gradient scaler withheld an optimizer step; the scale is in run.loss_scale",
     "intervention": "an intervention acted: intervention, action, numbers; or its end: counts of actions",
-    "stop": "an intervention asked for the end of the target: because",
+    "stop": "the end of the target was asked for, by an intervention or an option: because",
     "recorder-error": "a probe failed and was switched off: probe, error, traceback",
     "exception": "the target ended with an exception: type, message",
     "finding": "an alert of the live analysis: signature, severity, sites, message",

@@ -9,7 +9,7 @@ from stabdiag.core.run import Run
 from stabdiag.launch.listener import Listener
 from stabdiag.render.dashboard import load_dashboard
 from stabdiag.render.tensorboard import Board
-from stabdiag.store.directory import board_of
+from stabdiag.store.directory import BOARD
 
 A_LOOK = 20_000
 """Numbers that one look at the run writes, about 0.2 s of a core; a curve keeps its extremes."""
@@ -24,7 +24,7 @@ class OnBoard(Listener):
         self._board: Board | None = None
 
     def began(self, run_dir: Path) -> None:
-        self._board = Board(board_of(run_dir), load_dashboard(), A_LOOK)
+        self._board = Board(run_dir / BOARD, load_dashboard(), A_LOOK)
 
     def looked(self, run: Run, diagnosis: Diagnosis) -> None:
         if self._board is not None:
@@ -35,5 +35,5 @@ class OnBoard(Listener):
     def ended(self, run: Run, diagnosis: Diagnosis) -> None:
         if self._board is not None:
             self._board.add(run, ended=True)
-            self._board.tell(run, diagnosis)
+            self._board.tell(run, diagnosis, ended=True)
             self._board.close()

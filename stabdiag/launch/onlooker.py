@@ -28,8 +28,8 @@ SHARE = 0.1
 
 NICENESS = 10
 
-PATIENCE = 30.0
-"""Seconds for which a diagnosis that lags behind is waited for: then nobody else makes one."""
+PATIENCE = 5.0
+"""Seconds for which the diagnosis of whoever runs it is waited for."""
 
 CLOSING = 60.0
 """Seconds after its last sign that a run without processes may still be closed by its supervisor."""
@@ -54,8 +54,10 @@ class Onlooker(threading.Thread):
         self._listeners = listeners
         self._length = length
         self._follower: Follower | None = None
-        self._diagnosis: tuple[int, Diagnosis] | None = None
+        self._own: Diagnosis | None = None
         self._written: tuple[float, Diagnosis] | None = None
+        self._spent = 0.0
+        self._rested = 0.0
         if where is not None and where.exists() and not where.is_dir():
             resolve_run(where)
         self.latest = self._waiting()
@@ -75,15 +77,17 @@ class Onlooker(threading.Thread):
     def _look_on(self) -> None:
         steps, pause = 0, 0.0
         while not self.over.wait(pause):
-            began = time.thread_time()
+            began, spent = time.thread_time(), self._spent
             look = self.look()
-            if look.diagnosis and look.run.steps > steps:
+            over = look.state in (State.ended, State.gone)
+            if look.diagnosis and (over or look.run.steps > steps):
                 steps = look.run.steps
                 self._listeners.looked(look.run, look.diagnosis)
             self.latest = look
-            if look.state in (State.ended, State.gone):
+            if over:
                 return
-            pause = max(PERIOD, (time.thread_time() - began) / SHARE)
+            # What a diagnosis of our own cost keeps back the next one, not the view.
+            pause = max(PERIOD, (time.thread_time() - began - (self._spent - spent)) / SHARE)
 
     def look(self) -> Look:
         if self._follower is None:
@@ -105,20 +109,23 @@ class Onlooker(threading.Thread):
         return Look(name, State.waiting, nothing, None, progress(nothing, time.time(), self._length))
 
     def _diagnosed(self, run: Run, now: float, state: State) -> Diagnosis:
-        """That of whoever runs it, as long as there is one that keeps up; else our own."""
+        """That of whoever runs it, as long as that keeps up; else our own, as often as our share allows."""
         written = self._read(run)
-        if written is not None:
-            at, diagnosis = written
-            current = int(diagnosis.run.get("steps") or 0) >= run.steps
-            if current or (state is State.training and now - at < PATIENCE):
-                return diagnosis
-        if self._diagnosis is None or self._diagnosis[0] < run.steps:
+        if written is not None and (_steps(written[1]) >= run.steps or now - written[0] < PATIENCE):
+            return written[1]
+        live = state is State.training and self._own is not None
+        if self._own is None or (_steps(self._own) < run.steps and not (live and now < self._rested)):
             from stabdiag.analysis.diagnose import diagnose
 
-            self._diagnosis = run.steps, diagnose(run, self._config)
+            began = time.thread_time()
+            self._own = diagnose(run, self._config)
+            self._spent += (cost := time.thread_time() - began)
+            self._rested = now + cost / SHARE
         # How it ended may have become known since.
-        block = {**self._diagnosis[1].run, "exit_status": run.info.exit_status, "signal": run.info.signal}
-        return replace(self._diagnosis[1], run=block)
+        block = {**self._own.run, "exit_status": run.info.exit_status, "signal": run.info.signal}
+        known = [self._own] if written is None else [self._own, written[1]]
+        latest = max(known, key=_steps)
+        return replace(latest, run=block) if latest is self._own else latest
 
     def _read(self, run: Run) -> tuple[float, Diagnosis] | None:
         assert run.path is not None
@@ -129,6 +136,10 @@ class Onlooker(threading.Thread):
         except (OSError, DamagedRun):
             return None
         return self._written
+
+
+def _steps(diagnosis: Diagnosis) -> int:
+    return int(diagnosis.run.get("steps") or 0)
 
 
 def _state(run: Run, now: float) -> State:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from stabdiag.core.event import Event
 from stabdiag.launch.child import Child
 from stabdiag.launch.voice import Voice
 
@@ -17,7 +18,10 @@ GRACE = 30.0
 
 
 class PoliteStop:
-    """SIGINT to the target and to the processes that train, SIGTERM after `grace` seconds."""
+    """SIGINT to the target and to the processes that train, SIGTERM after `grace` seconds.
+
+    Why it was stopped becomes an event of the run, unless who asked for it wrote one.
+    """
 
     def __init__(self, child: Child, run_dir: Path, voice: Voice, grace: float = GRACE) -> None:
         self._child = child
@@ -35,18 +39,29 @@ class PoliteStop:
         number = self._left.pop(0)
         self._next = now + self._grace
         self._voice.say(f"{because}: stopping the target ({number.name})")
+        self._note(because)
         # A launcher or a shell that is signalled alone would leave its workers running.
         for pid in self._trainers():
             with contextlib.suppress(OSError):
                 os.kill(pid, number)
         self._child.send(number)
 
-    def _trainers(self) -> Iterator[int]:
+    def _events(self, name: str) -> Iterator[Event]:
         from stabdiag.store.events import read_events
 
         log = read_events(self._run_dir)
         log.refresh()
-        pids = (e.data.get("pid") for e in log.records if e.event == "process")
+        return (event for event in log.records if event.event == name)
+
+    def _note(self, because: str) -> None:
+        from stabdiag.store.events import EventLog
+
+        if not any(self._events("stop")):
+            with contextlib.suppress(OSError):  # the disk is full
+                EventLog(self._run_dir).append(Event("stop", time.time(), data={"because": because}))
+
+    def _trainers(self) -> Iterator[int]:
+        pids = (event.data.get("pid") for event in self._events("process"))
         return (pid for pid in pids if isinstance(pid, int) and pid != self._child.pid and self._is_ours(pid))
 
     def _is_ours(self, pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""Lines of ours among the target's own output: on stderr, with a prefix, never an error."""
+"""Lines of ours among the target's own output: on stderr, with a prefix, never an error.
+
+What a run calls its layers is in them: no control character of that reaches the terminal.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ class Voice:
             self.complain(line)
 
     def complain(self, line: str) -> None:
+        from stabdiag.render.terminal import shortened, speakable
+
         # A terminal that was closed, or a pipe that nobody reads, must not end the supervisor.
         with contextlib.suppress(OSError, ValueError):
-            print(f"stabdiag: {line}", file=sys.stderr, flush=True)
+            shown = speakable(shortened(line), sys.stderr.encoding)
+            print(f"stabdiag: {shown}", file=sys.stderr, flush=True)

@@ -180,19 +180,25 @@ def _root_since(diagnosis: Diagnosis) -> str:
 
 
 def ending(run: Run, diagnosis: Diagnosis) -> str | None:
-    """How the target ended where it did not end well: `the target was killed by … after step 412`."""
+    """How the target ended where it did not end well, or not by itself: `the target was killed by … after
+    step 412`."""
     signal = diagnosis.run.get("signal") or run.info.signal
     status = diagnosis.run.get("exit_status", run.info.exit_status)
     steps = steps_of(run, diagnosis)
     at = f" after step {count(steps - 1)}" if steps else " before its first recorded step"
+    stopped = " ".join(str(run.fact("stop", "because", "")).split())
+    by = f", stopped by {stopped}" if stopped else ""
     if signal:
-        return f"the target was {SIGNALS.get(str(signal), f'killed by {signal}')}{at}"
+        how = f"interrupted ({signal})" if by else SIGNALS.get(str(signal), f"killed by {signal}")
+        return f"the target was {how}{at}{by}"
     raised = next(run.events_of("exception"), None)
     if raised is not None and status != 0:
         message = " ".join(str(raised.data.get("message", "")).split())
         told = f"{raised.data.get('type', 'an exception')}: {message}" if message else raised.data.get("type")
-        return f"the target ended{at} with {told}"
-    return f"the target ended with exit status {status}{at}" if status else None
+        return f"the target ended{at} with {told}{by}"
+    if status or by:
+        return f"the target ended{f' with exit status {status}' if status else ''}{at}{by}"
+    return None
 
 
 def before_the_end(diagnosis: Diagnosis) -> str:

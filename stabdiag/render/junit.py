@@ -10,6 +10,7 @@ from stabdiag.core.run import Run
 from stabdiag.render import describe
 from stabdiag.render.source_places import source_place
 from stabdiag.render.terminal import speakable
+from stabdiag.render.untrusted import presentable
 
 
 def render_junit(run: Run, gate: Gate) -> str:
@@ -72,4 +73,4 @@ def _told(run: Run, gate: Gate, finding: Finding) -> str:
 
 def _plain(text: str) -> str:
     """Without what XML cannot hold, and without control characters: on one line."""
-    return speakable(text, "utf-8").replace("\ufffe", "").replace("\uffff", "")
+    return speakable(presentable(text), "utf-8").replace("\ufffe", "").replace("\uffff", "")

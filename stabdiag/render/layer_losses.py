@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from stabdiag.core.layer_loss import LayerLoss, LayerLosses, Loss
+from stabdiag.render import untrusted
 from stabdiag.render.numbers import count, number
 from stabdiag.render.terminal import speakable
 
@@ -24,8 +25,8 @@ def sentence(losses: LayerLosses) -> str:
     told = "" if whole is None else _whole(whole.accumulated)
     if not lossy:
         return told or "No layer loses anything."
-    worst = f"Most is lost in {lossy[0].name or 'it'}: {_error(lossy[0].own)} ({_decibel(lossy[0].own)})."
-    return f"{told} {worst}".strip()
+    worst, own = untrusted.name(lossy[0].name) or "it", lossy[0].own
+    return f"{told} Most is lost in {worst}: {_error(own)} ({_decibel(own)}).".strip()
 
 
 def _lossy(losses: LayerLosses) -> list[LayerLoss]:
@@ -74,7 +75,7 @@ def _row(layer: LayerLoss) -> tuple[str, ...]:
     same = layer.type_a == layer.type_b
     own, whole = layer.introduced, layer.accumulated
     return (
-        speakable(layer.name or "the model", "utf-8"),
+        speakable(untrusted.name(layer.name) or "the model", "utf-8"),
         layer.type_a if same else f"{layer.type_a} → {layer.type_b}",
         _error(own) if own else "-",
         _decibel(own) if own else "-",
@@ -108,14 +109,14 @@ def _remarks(losses: LayerLosses) -> Iterator[str]:
     for which, names in (("first", losses.only_a), ("second", losses.only_b)):
         if names:
             yield f"ran in the {which} model alone: {_listed(names)}"
-    yield from losses.notes[:NAMED]
+    yield from map(untrusted.presentable, losses.notes[:NAMED])
     if len(losses.notes) > NAMED:
         yield f"and {count(len(losses.notes) - NAMED, 'more note')} in `.notes`"
 
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - NAMED
-    shown = ", ".join(name or "the model" for name in names[:NAMED])
+    shown = ", ".join(untrusted.name(name) or "the model" for name in names[:NAMED])
     return f"{shown} and {count(more)} more" if more > 0 else shown
 
 

@@ -14,6 +14,9 @@ from stabdiag.render.live_parts import ALWAYS, Parts, said
 from stabdiag.render.look import Look
 from stabdiag.render.numbers import count, number
 
+ROOMY = 16
+"""Lines of a terminal that has some to spare."""
+
 
 @dataclass
 class Block:
@@ -40,8 +43,10 @@ def frame(look: Look, dashboard: Dashboard, width: int, height: int, encoding: s
 
 
 def _fitted(blocks: Sequence[Block], height: int) -> list[Text]:
-    """First what each block has to show, in their order, then a line each in turn, then blank ones."""
-    left = height
+    """First what each block has to show, in their order, then a line each in turn; blank ones between them
+    where there is room."""
+    gaps = len(blocks) - 1 if height >= ROOMY else 0
+    left = height - gaps
     for block in blocks:
         block.given = min(block.least, len(block.lines), left)
         left -= block.given
@@ -52,9 +57,8 @@ def _fitted(blocks: Sequence[Block], height: int) -> list[Text]:
             left -= more
     lines: list[Text] = []
     for block in blocks:
-        if lines and block.given and left > 0:
+        if lines and gaps:
             lines.append(Text())
-            left -= 1
         lines += block.lines[: block.given]
     return lines
 

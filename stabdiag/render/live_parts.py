@@ -137,9 +137,11 @@ class Parts:
         found = self._look.diagnosis.findings if self._look.diagnosis else ()
         told = [finding for finding in found if finding.severity > Severity.info]
         told += [finding for finding in found if finding.severity is Severity.info]
+        seen = int(self._look.diagnosis.run.get("steps") or 0) if self._look.diagnosis else 0
+        behind = f" to step {count(seen - 1)}" if 0 < seen < self._look.run.steps else ""
         if not told:
-            return [Text("Findings: none so far", style="dim")]
-        return [Text("Findings", style="bold"), *map(self._finding, told[:MOST])]
+            return [Text(f"Findings{behind}: none", style="dim")]
+        return [Text(f"Findings{behind}", style="bold"), *map(self._finding, told[:MOST])]
 
     def _finding(self, finding: Finding) -> Text:
         severity, place = str(finding.severity), describe.place(finding)
@@ -152,7 +154,7 @@ class Parts:
 
 def _telling(run: Run, panel: Panel) -> tuple[str, ...]:
     """The series of a panel that are worth a line: the first, all of a timeline, the whole of parts."""
-    found = panel.matching(run.series)
+    found = tuple(name for name in panel.matching(run.series) if not name.endswith(".fingerprint"))
     if panel.view in LAYERS:
         return ()
     if panel.view == TIMELINE:

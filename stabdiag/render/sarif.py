@@ -15,6 +15,7 @@ from stabdiag.core.run import Run
 from stabdiag.render import describe
 from stabdiag.render.source_places import SourcePlace, script_place, source_place
 from stabdiag.render.terminal import speakable
+from stabdiag.render.untrusted import presentable
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {Severity.info: "note", Severity.warning: "warning", Severity.critical: "error"}
@@ -145,4 +146,4 @@ def _fingerprint(*parts: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return speakable(text, "utf-8")
+    return speakable(presentable(text), "utf-8")

@@ -13,7 +13,7 @@ from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, size
 from stabdiag.render.sparkline import sparkline
-from stabdiag.render.terminal import speakable
+from stabdiag.render.terminal import shortened, speakable
 
 WORST = 3
 
@@ -37,7 +37,8 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     unseen = [item.what for item in describe.unobserved(run)] + list(run.notes)
     if unseen:
         lines.append(f"not observed: {', '.join(unseen)}")
-    told = [textwrap.shorten(speakable(line, encoding), width, placeholder=" ...") for line in lines]
+    plain = [speakable(shortened(line), encoding) for line in lines]
+    told = [textwrap.shorten(line, width, placeholder=" ...") for line in plain]
     following = speakable(f"next: {'   '.join(describe.next_commands(run, diagnosis))}", encoding)
     return [_first(run, diagnosis, width, encoding), *told, following]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.errors import StabdiagError
+from stabdiag.core.finding import Severity
 from stabdiag.core.run import KindData, Run
 from stabdiag.render import tensorboard_summaries as summaries
 from stabdiag.render.dashboard import Dashboard
@@ -40,7 +41,7 @@ def write_tensorboard(run: Run, diagnosis: Diagnosis, folder: Path, dashboard: D
             file.unlink()
         with contextlib.closing(Board(folder, dashboard)) as board:
             board.add(run, ended=True)
-            board.tell(run, diagnosis)
+            board.tell(run, diagnosis, ended=True)
     except OSError as error:
         raise StabdiagError(
             f"cannot write {folder}: {error.strerror}", "give another place by --output"
@@ -57,6 +58,7 @@ class Board:
         self._dashboard = dashboard
         self._most = most
         self._written: dict[str, int] = {}
+        self._found: list[tuple[str, Severity]] = []
         self._texts: dict[str, str] = {}
         self._charts: list[str] = []
 
@@ -77,8 +79,12 @@ class Board:
             self._charts = titles
             self._event(0, run.info.started or 0.0, [summaries.layout(found)])
 
-    def tell(self, run: Run, diagnosis: Diagnosis) -> None:
-        """Writes what the diagnosis says, where it says anything new."""
+    def tell(self, run: Run, diagnosis: Diagnosis, *, ended: bool = False) -> None:
+        """Writes what the diagnosis says, where it found anything new; and in the end."""
+        found = [(finding.signature, finding.severity) for finding in diagnosis.findings]
+        if found == self._found and not ended:
+            return
+        self._found = found
         for name, step, markdown in findings_text(run, diagnosis):
             if self._texts.get(name) != markdown:
                 self._texts[name] = markdown

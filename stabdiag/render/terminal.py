@@ -12,6 +12,9 @@ from rich.text import Text
 FIXED = ("COLUMNS", "LINES")
 """What of the environment would fix the size."""
 
+LONGEST = 2000
+"""Characters of a line that says something of a run: a path has room in it."""
+
 SPOKEN = {"×": "x", "·": "-", "…": "...", "→": "->", "≥": ">=", "≤": "<=", "–": "-", "—": "-"}
 
 
@@ -34,6 +37,12 @@ def console_for(stream: TextIO, *, fluid: bool = False) -> Console:
     if not fluid:
         console.width = min(console.width, 100)
     return console
+
+
+def shortened(line: str) -> str:
+    """`line`, without the middle of one that is longer than anybody reads."""
+    half = LONGEST // 2
+    return line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}"
 
 
 def speakable(text: str, encoding: str) -> str:
@@ -77,7 +86,7 @@ class Lines:
         """`text`, its first line after `label`, all of it from `column` on."""
         encoding = self.console.encoding
         start = max(column, indent)
-        body = Text(speakable(text, encoding), style=style)
+        body = Text(speakable(shortened(text), encoding), style=style)
         head = Text(" " * indent + label, style=label_style)
         for line in body.wrap(self.console, max(self.console.width - start, 20)) or [Text()]:
             line.rstrip()
@@ -88,5 +97,5 @@ class Lines:
     def verbatim(self, text: str, *, indent: int) -> None:
         """Code or a command: its own line breaks, never wrapped."""
         for line in text.splitlines():
-            shown = speakable(line.expandtabs(4), self.console.encoding)
+            shown = speakable(shortened(line).expandtabs(4), self.console.encoding)
             self.console.print(Text(" " * indent + shown, style="cyan"), soft_wrap=True)

@@ -39,10 +39,10 @@ class Standing:
 
     @property
     def words(self) -> str:
-        """`12.3, 4.1 x its usual`."""
+        """`4.1 × its usual: 12.3`."""
         if not math.isfinite(self.value):
             return f"{number(self.value)}, usually {number(self.usual)}"
-        return f"{number(self.value)}, {number(self.ratio)} × its usual"
+        return f"{number(float(f'{self.ratio:.2g}'))} × its usual: {number(self.value)}"
 
 
 def worst(run: Run, series: Iterable[str], most: int) -> list[Standing]:

@@ -18,8 +18,11 @@ LISTED = 5
 
 
 class Found(NamedTuple):
+    """A log, and how many `others` of its format lie below it."""
+
     importer: Importer
     path: Path
+    others: int = 0
 
 
 def find(path: Path) -> Found | None:
@@ -42,7 +45,7 @@ def find(path: Path) -> Found | None:
     here = [log for log in those if _depth(log, path) == 0] or those
     if len(here) > 1:
         raise StabdiagError(f"{path} holds {len(here)} logs ({chosen.title})", f"name one: {_newest(here)}")
-    return Found(chosen, here[0])
+    return Found(chosen, here[0], len(those) - 1)
 
 
 def load_log(path: Path, names: Names | None = None) -> Run:
@@ -55,6 +58,8 @@ def load_log(path: Path, names: Names | None = None) -> Run:
         if found is None:
             raise DamagedRun(f"{path} is no run directory, and no log that is known", formats())
         log = found.importer.read(found.path)
+        if found.others:
+            log.notes.append(f"further logs below it that were not read: {found.others:,}")
     except OSError as error:
         raise DamagedRun(f"{path} cannot be read: {error.strerror}") from error
     return assembled(log, found.path, found.importer.title, names or {})

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from stabdiag.store.importer import LARGEST_STEP, Log
@@ -18,8 +19,21 @@ COUNTERS = (
 CLOCKS = ("_timestamp", "timestamp", "wall_time", "wall time", "time", "_runtime", "runtime")
 OFTEN = 0.9
 """Share of the rows that a counter has to be in."""
+HEAD = 1 << 16
+"""Characters that tell what a file holds."""
 LONG = ("metric", "name", "key", "tag")
 """In tables of one number a row, beside its `value`, what says which number it is."""
+
+
+def head(path: Path) -> str:
+    """The beginning of a file that may be anything: empty of what is no plain file, or may not be read."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.read(HEAD)
+    except OSError:
+        return ""
 
 
 def add_rows(log: Log, rows: Sequence[Mapping[str, Any]]) -> None:

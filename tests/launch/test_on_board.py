@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.synthetic import run_of
+from stabdiag.launch.on_board import OnBoard
 from stabdiag.store.reader import load
 
 SCRIPT = """
@@ -29,6 +33,19 @@ def steps_of(folder, tag):
     accumulator.Reload()
     known = accumulator.Tags()["scalars"]
     return [event.step for event in accumulator.Scalars(tag)] if tag in known else []
+
+
+def test_each_look_is_there_when_it_is_over(tmp_path):
+    loss = np.linspace(2, 1, 40)
+    run = run_of({"run.loss": loss})
+    nothing = Diagnosis("stable", (), (), (), {"steps": 40})
+    board = OnBoard()
+    board.began(tmp_path)
+    for last in (9, 19, 29):
+        board.looked(run.window(0, last), nothing)
+        assert steps_of(tmp_path / "tensorboard", "run/loss") == list(range(last + 1))
+    board.ended(run, nothing)
+    assert steps_of(tmp_path / "tensorboard", "run/loss") == list(range(40))
 
 
 def test_a_run_is_in_tensorboard_while_it_trains_and_whole_at_its_end(workshop, wait_for):

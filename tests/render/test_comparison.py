@@ -118,6 +118,62 @@ def test_identical_runs_have_no_map_and_no_table():
     assert 'class="apart"' not in page
 
 
+NAMED = (
+    "<script>document.title = 'taken'</script>",
+    '"><img src=x onerror="document.title=1">',
+    "javascript:document.title='taken'",
+    "../../../etc/passwd",
+    "\x1b]0;taken\x07",
+    "nul\x00byte",
+    "left\u202egnirts\u2066",
+    "half\ud800",
+    "long" * 2_500_000,
+)
+
+
+@pytest.fixture(scope="module")
+def taken() -> tuple[Run, Run, Comparison]:
+    """All that can have a name has such a one, in two runs that part everywhere."""
+    sites = [Site("output", name, name, order=i, source=f"{name}:1") for i, name in enumerate(NAMED)]
+    more = [Site("output", f"{name}2", order=i) for i, name in enumerate(NAMED)]
+    runs = []
+    for scale, named in ((1.0, [*sites, *more]), (9.0, sites)):
+        values = np.ones((60, len(named)))
+        values[30:] *= scale
+        series = {"run.loss": np.ones(60), "output.rms": values}
+        info = RunInfo(command=NAMED * int(scale), host=NAMED[0], cwd=NAMED[4], device=NAMED[7])
+        run = run_of(series, sites={"output": named}, info=info)
+        runs.append(Run(run.info, run.kinds, run.events, Path("x" + NAMED[int(scale) // 2].replace("/", ""))))
+    return *runs, compare(*runs)
+
+
+def test_nothing_that_has_a_name_writes_the_page_or_the_terminal(taken):
+    page = render_page(*taken)
+    stream = io.StringIO()
+    render_text(*taken, console_for(stream))
+    for shown in (page, stream.getvalue(), render_markdown(taken[2])):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+        assert len(shown) < 500_000
+    assert "<script>document.title" not in page
+    assert "<img src=x" not in page
+    assert not re.search(r'(href|src)="(?!#|data:image/png;base64,)', page)
+    assert "unsafe-inline" not in page.partition("style-src-attr")[0]
+
+
+@pytest.mark.browser
+def test_no_name_runs_in_the_page(browser, taken, tmp_path):
+    write_page(*taken, tmp_path / "page.html")
+    context = browser.new_context()
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator(".apart.shown img").click(position={"x": 5, "y": 5})
+    assert page.title().startswith("stabdiag: They part")
+    assert complaints == []
+    context.close()
+
+
 @pytest.fixture
 def visit(browser: Any, tmp_path: Path, pair: tuple[Run, Run, Comparison]) -> Iterator[Any]:
     write_page(*pair, tmp_path / "page.html")

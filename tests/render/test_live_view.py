@@ -161,5 +161,10 @@ def test_a_layer_that_is_not_finite_is_worst_of_all(failed_run):
 
 
 def test_a_run_without_findings_says_so(look):
-    healthy = replace(look, diagnosis=Diagnosis("stable", (), (), (), {}))
-    assert "Findings: none so far" in text_of(frame(healthy, HEALTH, 80, 24))
+    healthy = replace(look, diagnosis=Diagnosis("stable", (), (), (), {"steps": look.run.steps}))
+    assert "Findings: none" in text_of(frame(healthy, HEALTH, 80, 24))
+
+
+def test_a_diagnosis_that_lags_behind_says_how_far_it_looked(look):
+    behind = replace(look, diagnosis=replace(look.diagnosis, run={"steps": 1500}))
+    assert "Findings to step 1,499" in text_of(frame(behind, HEALTH, 80, 24))

@@ -142,8 +142,10 @@ def test_a_run_that_grows_is_written_once(tmp_path, failed_run, failed_diagnosis
     assert [event.step for event in found.Scalars("run/loss")] == list(range(251 - 64))
     assert len(found.Tensors("report")) == len(found.Tensors("custom_scalars__config__")) == 1
     board.add(failed_run.window(0, 250), ended=True)
+    board.tell(failed_run.window(0, 250), failed_diagnosis, ended=True)
     board.close()
     found.Reload()
+    assert len(found.Tensors("report")) == len(found.Tensors("custom_scalars__config__")) == 2
     assert [event.step for event in found.Scalars("run/loss")] == list(range(251))
 
 

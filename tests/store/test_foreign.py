@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_hidden_folders_links_and_what_lies_deep_are_not_searched(tmp_path):
     with pytest.raises(DamagedRun, match="there are no runs in") as error:
         resolve_run(tmp_path / "logs")
     assert all(importer.title in error.value.hint for importer in IMPORTERS)
+
+
+def test_a_search_passes_by_what_cannot_be_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "locked.jsonl").write_text("{}")
+    (tmp_path / "locked.jsonl").chmod(0)
+    (tmp_path / "dangling.csv").symlink_to("nowhere")
+    (tmp_path / "one-line.csv").write_bytes(b"x" * 1_000_000)
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2\n")
+    assert resolve_run(tmp_path) == tmp_path / "metrics.csv"
 
 
 def test_the_page_of_a_log_does_not_go_into_its_folder(tmp_path):

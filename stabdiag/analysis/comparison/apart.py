@@ -89,8 +89,9 @@ def tolerance_of(a: Run, b: Run) -> Tolerance:
 
 def apart(pair: Pair, tolerance: Tolerance) -> Apart:
     """Columns that are positive throughout are judged by their logarithm, others as they are."""
-    every = np.concatenate([pair.a, pair.b])
-    positive = np.all(np.isnan(every) | (every > 0), axis=0) & (pair.statistic not in LINEAR)
+    positive = np.full(len(pair.sites), pair.statistic not in LINEAR)
+    for values in (pair.a, pair.b):
+        positive &= ~(values <= 0).any(axis=0)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         a, b = (_scaled(values, positive) for values in (pair.a, pair.b))
         sigma = np.hypot(_noise(pair, pair.own_a, positive), _noise(pair, pair.own_b, positive))
@@ -121,6 +122,9 @@ def _floor(pair: Pair, tolerance: Tolerance, positive: Flags) -> Doubles:
         share = max(share, SAMPLED_FLOOR)
     if pair.statistic in LINEAR:
         return np.full(len(positive), max(share, SHARE_FLOOR))
-    both = np.abs(np.concatenate([pair.a, pair.b]))
-    level = median(np.where(np.isfinite(both), both, np.nan), axis=0)
-    return np.where(positive, np.log1p(share), share * np.nan_to_num(level))
+    widths = np.full(len(positive), np.log1p(share))
+    if not positive.all():
+        both = np.abs(np.concatenate([pair.a[:, ~positive], pair.b[:, ~positive]]))
+        level = median(np.where(np.isfinite(both), both, np.nan), axis=0)
+        widths[~positive] = share * np.nan_to_num(level)
+    return widths

@@ -12,7 +12,7 @@ WINDOW = 32
 FEW = 4
 """Records from which the noise is known to a factor of two."""
 
-EACH = 16
+EACH = 32
 """Records that share an estimate."""
 
 

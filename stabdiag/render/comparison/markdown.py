@@ -36,7 +36,8 @@ def _lines(told: Comparison) -> Iterator[str]:
     if told.settings:
         yield from ("", "### What is not the same of both", "", "| | A | B |", "|---|---|---|")
     for difference in told.settings:
-        yield f"| {escaped(difference.what)} | {code(difference.a or '-')} | {code(difference.b or '-')} |"
+        a, b = code(words.said(difference.a)), code(words.said(difference.b))
+        yield f"| {escaped(difference.what)} | {a} | {b} |"
     for name, only in (("A", told.only_a), ("B", told.only_b)):
         items = [*map(words.finding_words, only.findings), *(": ".join(pair) for pair in words.only(only))]
         yield from _section(f"Only in {name}", items)

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ from stabdiag.core.comparison import Comparison
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.run import Run
-from stabdiag.render import numbers
+from stabdiag.render import numbers, untrusted
 from stabdiag.render.comparison import words
 from stabdiag.render.comparison.heat import Difference, differences
 from stabdiag.render.comparison.overlay import overlays, spark
 from stabdiag.render.curve import Curve
 from stabdiag.render.layers import Layer, Trend, layers, unique_slugs
+from stabdiag.render.policy import policy
+from stabdiag.render.untrusted import presented
+
+FIRST = 'document.documentElement.classList.add("js")'
+"""What runs before anything is shown."""
 
 NOTHING = Diagnosis("", (), (), (), {})
 LABELLED = 70
@@ -50,13 +56,18 @@ def render_page(a: Run, b: Run, told: Comparison) -> str:
     pairs = _pairs(a, b)
     slugs = {pair.name: pair.slug for pair in pairs}
     maps = list(differences(a, b)) if told.first_bit else []
+    style, script = f"{_source('style.css')}{_source('comparison.css')}", _source("comparison.js")
     return _template().render(
+        style=Markup(style),
+        scripts=[Markup(FIRST), Markup(script)],
+        policy=Markup(policy(style, (FIRST, script))),
         told=told,
         words=words,
         partings=[p for p in (told.first, *told.followed) if p is not None],
         last=min(told.steps) - 1,
         overlays=overlays(a, b, told),
         maps=maps,
+        pictures={m.series: Markup(m.address) for m in maps},
         labels={m.series: _labels(m) for m in maps},
         data=_embedded({m.series: _described(m, slugs) for m in maps}),
         layers=pairs,
@@ -116,7 +127,8 @@ def _labels(difference: Difference) -> list[tuple[int, str]]:
 
 def _described(difference: Difference, slugs: dict[str, str]) -> dict[str, Any]:
     """What the script needs to tell of a cell."""
-    rows = [[name, slugs.get(name, slugs.get(_owner(name, slugs), ""))] for name in difference.names]
+    owners = ((name, slugs.get(name, slugs.get(_owner(name, slugs), ""))) for name in difference.names)
+    rows = [[untrusted.name(name), slug] for name, slug in owners]
     return {"rows": rows, "steps": difference.steps.tolist(), "columns": len(difference.steps)}
 
 
@@ -128,8 +140,13 @@ def _owner(name: str, slugs: dict[str, str]) -> str:
 
 def _embedded(value: Any) -> Markup:
     """JSON that no browser takes for markup."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(presented(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
+
+
+@cache
+def _source(file: str) -> str:
+    return (resources.files("stabdiag.render") / "templates" / file).read_text(encoding="utf-8")
 
 
 @cache
@@ -140,6 +157,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=presented,
     )
-    environment.filters.update(count=numbers.count)
+    environment.filters.update(count=numbers.count, name=untrusted.name)
     return environment.get_template("comparison.html")

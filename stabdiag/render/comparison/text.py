@@ -72,7 +72,7 @@ def _settings(lines: Lines, told: Comparison) -> None:
     if told.settings:
         _heading(lines, "What is not the same of both")
     for difference in told.settings:
-        a, b = difference.a or "none", difference.b or "none"
+        a, b = words.said(difference.a), words.said(difference.b)
         if len(difference.what) + len(a) + len(b) < lines.console.width - 20:
             lines.item("", f"{difference.what}: {a} in A, {b} in B", indent=2)
             continue

@@ -9,6 +9,7 @@ from stabdiag.core.comparison import Comparison, Level, OnlyOne, Parting
 from stabdiag.core.finding import Finding
 from stabdiag.render import describe
 from stabdiag.render.numbers import count, number
+from stabdiag.render.untrusted import name, presentable
 
 GIVEN = {
     "initial.rms": "the initial weights",
@@ -22,7 +23,7 @@ GIVEN = {
 """What a run is given, and how it is called; the values of the others are not measured but drawn."""
 
 DRAWN = ("initial.rms", "initial.absmax", "batch.fingerprint")
-NAMED = 5
+NAMED, LONG = 5, 1000
 JUST = 1.15
 TORCH = "/torch/nn/modules/"
 """Where the line of a class tells nothing of the user's model."""
@@ -54,7 +55,7 @@ def _drawn(told: Comparison) -> list[str]:
     partings = [told.first, *told.followed]
     at = told.first.step if told.first else 0
     drawn = [GIVEN[p.series] for p in partings if p and p.series in DRAWN and p.step == at]
-    return list(dict.fromkeys(name.removeprefix("the ") for name in drawn))
+    return list(dict.fromkeys(what.removeprefix("the ") for what in drawn))
 
 
 def _relative(parting: Parting) -> str:
@@ -87,8 +88,8 @@ def place(parting: Parting) -> str:
     if parting.site == "run":
         return "the loss" if parting.series == "run.loss" else parting.series
     own = "" if TORCH in parting.source else describe.nearby(parting.source)
-    where = ", ".join(filter(None, (parting.module_type, own)))
-    return f"{parting.series} at {parting.site or 'the model'}" + (f" ({where})" if where else "")
+    where = ", ".join(filter(None, (name(parting.module_type), name(own))))
+    return f"{parting.series} at {name(parting.site) or 'the model'}" + (f" ({where})" if where else "")
 
 
 def when(parting: Parting) -> str:
@@ -158,7 +159,7 @@ def share_of_noise(share: float | None) -> str:
 
 
 def level_place(level: Level) -> str:
-    return level.series if level.site == "run" else f"{level.series} at {level.site}"
+    return level.series if level.site == "run" else f"{level.series} at {name(level.site)}"
 
 
 def only(one: OnlyOne) -> Iterator[tuple[str, str]]:
@@ -179,12 +180,17 @@ def only(one: OnlyOne) -> Iterator[tuple[str, str]]:
 def listed(names: tuple[str, ...] | list[str]) -> str:
     """The first NAMED of them, and how many more."""
     more = len(names) - NAMED
-    shown = ", ".join(name or "the model" for name in names[:NAMED])
+    shown = ", ".join(name(one) or "the model" for one in names[:NAMED])
     return f"{shown} and {count(more)} more" if more > 0 else shown
 
 
 def finding_words(finding: Finding) -> str:
-    return f"{finding.severity}: {describe.titled(finding)}, {describe.span(finding)}"
+    return f"{finding.severity}: {presentable(describe.titled(finding), LONG)}, {describe.span(finding)}"
+
+
+def said(fact: str) -> str:
+    """A fact of one run, as long as it can be read."""
+    return presentable(fact, LONG) if fact else "none"
 
 
 def next_commands(told: Comparison) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from stabdiag.store.importer import IMPORTERS, Importer, Log
 from stabdiag.store.naming import knows
-from stabdiag.store.rows import add_rows
+from stabdiag.store.rows import add_rows, head
 
 SUFFIXES = (".csv", ".tsv")
 VALUE = "value"
@@ -24,29 +25,28 @@ def _claims(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _holds(path: Path) -> bool:
-    header = next(_lines(path), [])
-    return any(knows(name) for name in _named(header, path))
+    first = head(path).splitlines()[:1]
+    return any(knows(name) for header in _lines(first) for name in _named(header, path))
 
 
 def _read(path: Path) -> Log:
     log = Log()
-    lines = _lines(path)
-    names = _named(next(lines, []), path)
-    rows = [dict(zip(names, line, strict=False)) for line in lines if line]
-    add_rows(log, rows)
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = _lines(file)
+        names = _named(next(lines, []), path)
+        add_rows(log, [dict(zip(names, line, strict=False)) for line in lines if line])
     return log
 
 
-def _lines(path: Path) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        first = file.readline()
-        delimiter = max(",;\t", key=first.count)
-        file.seek(0)
-        reader = csv.reader((line.replace("\0", "") for line in file), delimiter=delimiter)
-        while True:
-            with suppress(csv.Error):  # a field beyond any size: its line is left out
-                yield from reader
-                return
+def _lines(text: Iterable[str]) -> Iterator[list[str]]:
+    lines = iter(text)
+    first = next(lines, "")
+    whole = (line.replace("\0", "") for line in chain([first], lines))
+    reader = csv.reader(whole, delimiter=max(",;\t", key=first.count))
+    while True:
+        with suppress(csv.Error):  # a field beyond any size: its line is left out
+            yield from reader
+            return
 
 
 def _named(header: Sequence[str], path: Path) -> list[str]:

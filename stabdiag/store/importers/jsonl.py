@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stabdiag.store.importer import IMPORTERS, Importer, Log
 from stabdiag.store.naming import knows
-from stabdiag.store.rows import add_rows, flat
+from stabdiag.store.rows import add_rows, flat, head
 
 SUFFIXES = (".jsonl", ".ndjson")
 FIRST = 20
@@ -26,8 +25,7 @@ def _claims(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _holds(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        rows, _ = _parsed(islice(lines, FIRST))
+    rows, _ = _parsed(head(path).splitlines()[:FIRST])
     return any(knows(name) for row in rows for name in flat(row))
 
 
@@ -48,7 +46,7 @@ def _read(path: Path) -> Log:
     return log
 
 
-def _parsed(lines: Any) -> tuple[list[dict[str, Any]], int]:
+def _parsed(lines: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
     """The objects, and how many lines held none."""
     rows, bad = [], 0
     for line in lines:

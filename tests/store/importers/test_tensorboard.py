@@ -73,6 +73,14 @@ def test_experiments_that_are_called_test_are_no_evaluations(tmp_path, write_eve
     assert loss_of(load(resolve_run(tmp_path / "alone"))) == {0: 2.0}
 
 
+def test_runs_below_one_that_has_events_itself_are_told(tmp_path, write_events):
+    write_events(tmp_path, {"loss": {0: 2.0}})
+    write_events(tmp_path / "ablation", {"loss": {0: 3.0}})
+    run = load(resolve_run(tmp_path))
+    assert loss_of(run) == {0: 2.0}
+    assert run.notes == ("further logs below it that were not read: 1",)
+
+
 def test_several_files_of_one_run_follow_each_other(tmp_path, write_events):
     write_events(tmp_path, {"loss": dict.fromkeys(range(0, 100, 10), 1.0)})
     write_events(tmp_path, {"loss": dict.fromkeys(range(50, 80, 10), 2.0)})
