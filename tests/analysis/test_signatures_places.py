@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stabdiag.analysis.catalogue import SIGNATURES
+from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
 from stabdiag.analysis.depth import evenly, layers, telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import harmed, loss_curve
@@ -177,3 +177,19 @@ def test_a_loss_far_below_the_uniform_guess_is_nothing_to_tell():
     assert (
         list(SIGNATURES["bad-initialization"](run_of({"run.loss": np.full(9, 1.2)}, events=[classes]))) == []
     )
+
+
+@pytest.mark.parametrize(("before", "leads"), [(2.0, True), (500.0, False)])
+def test_a_nonfinite_value_is_put_down_to_the_layer_that_leapt_before_it_overflowed(before, leads):
+    """Where the layer before had grown as well, nothing leapt by itself."""
+    absmax = np.full((60, len(MODULES)), 2.0)
+    absmax[40, 0], absmax[40, 1], absmax[40, 2:] = before, 1e37, np.nan
+    series = {
+        "run.loss": np.where(np.arange(60) < 40, 2.0, np.nan),
+        "output.absmax": absmax,
+        "output.nonfinite": np.isnan(absmax),
+    }
+    run = run_of(series, sites={"output": MODULES})
+    finding = only("nonfinite-origin", run)
+    assert (finding.sites[0] == MODULES[1].name) is leads
+    assert (CAUSES["hardware-corruption"].weigh(run, finding) is not None) is leads

@@ -5,6 +5,7 @@ import numpy as np
 from stabdiag.analysis.batches import outlier
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
+from stabdiag.analysis.leap import leap
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -26,17 +27,18 @@ def hardware_corruption(run: Run, finding: Finding) -> Weight | None:
     Reference: Ma et al., Understanding Silent Data Corruption in LLM Training,
     https://arxiv.org/abs/2502.12340
     """
-    odd = _lone_jump(run, finding.onset_step)
-    if odd is None:
+    odd, leapt = _lone_jump(run, finding.onset_step), leap(run, finding.onset_step)
+    if odd is None and leapt is None:
         return None
-    name, multiple = odd
     case = Case()
-    case.speaks_for(
-        0.8 * ramp(multiple, 30, 1e3),
-        f"the largest weight of {name} alone grew {figure(multiple)}-fold by step {finding.onset_step}, "
-        "no other "
-        "parameter more than 2-fold",
-    )
+    if odd is not None:
+        case.speaks_for(
+            0.8 * ramp(odd[1], 30, 1e3),
+            f"the largest weight of {odd[0]} alone grew {figure(odd[1])}-fold by step {finding.onset_step}, "
+            "no other parameter more than 2-fold",
+        )
+    if leapt is not None:
+        case.speaks_for(0.7, leapt.words)
     batch = outlier(run, finding.onset_step)
     if batch is not None:
         case.speaks_against(0.7 * ramp(batch.multiple, 3, 10), "the batch was unusual")

@@ -6,6 +6,7 @@ from stabdiag.analysis.batches import nonfinite_input
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
+from stabdiag.analysis.leap import leap
 from stabdiag.analysis.step_size import HEALTHY_RATIO, ratio_near
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
@@ -46,6 +47,9 @@ def unsafe_operation(run: Run, finding: Finding) -> Weight | None:
         )
     if not case.weight():
         case.speaks_for(0.25, f"{finding.sites[0] if finding.sites else 'it'} was finite until step {onset}")
+    leapt = leap(run, onset)
+    if leapt is not None:
+        case.speaks_against(0.9, leapt.words)
     if nonfinite_input(run, onset) is not None:
         case.speaks_against(0.95, "the input itself was not finite")
     return case.weight()

@@ -11,6 +11,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import outputs, weights
+from stabdiag.analysis.leap import leap
 from stabdiag.analysis.updates import skipped_steps
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run, Table
@@ -36,7 +37,7 @@ class Place:
     "nonfinite-origin",
     title="The first value that is not finite",
     needs=("run.loss",),
-    explains=("loss-divergence", "loss-plateau", "update-ratio-low", "dead-units"),
+    explains=("loss-divergence", "loss-plateau", "update-ratio-low", "dead-units", "moe-router-collapse"),
     causes=(
         "nonfinite-input",
         "precision-overflow",
@@ -55,6 +56,7 @@ def nonfinite_origin(run: Run, *, recovered: float = 3.0) -> Iterator[Finding]:
     How it is detected: the first step at which the batch, an output, the loss, a gradient or a
     parameter holds a non-finite value, and at that step the first of them in the order of the
     computation: of the outputs the first in forward order, of the gradients the one nearest the loss.
+    Where an output before it leapt by orders of magnitude in that step, and was finite, it comes first.
     Finite outputs and loss with non-finite gradients mean that it came from the backward pass. It is
     critical where it reached the parameters or lasts to the end, a warning where at least `recovered`
     finite steps follow.
@@ -82,6 +84,7 @@ def nonfinite_origin(run: Run, *, recovered: float = 3.0) -> Iterator[Finding]:
     end = run.steps - 1
     last = max(place.last for place in places.values())
     persists = last > end - recovered
+    leapt = leap(run, origin.first) if origin.kind in ("output", "loss") else None
     poisoned = "weight" in places and places["weight"].last >= int(run.table("weight.nonfinite").steps[-1])
     backward = origin.kind == "grad"
     facts = {f"{kind}_step": float(place.first) for kind, place in places.items()}
@@ -100,11 +103,11 @@ def nonfinite_origin(run: Run, *, recovered: float = 3.0) -> Iterator[Finding]:
     yield Finding(
         severity=Severity.critical if persists or poisoned else Severity.warning,
         confidence=0.95 if origin.kind in ("batch", "output", "weight") or backward else 0.8,
-        sites=origin.sites,
+        sites=tuple(dict.fromkeys([leapt.site, *origin.sites])) if leapt else origin.sites,
         onset_step=origin.first,
         peak_step=origin.first,
         last_step=last,
-        message=f"{_words(run, origin)} {fate}.",
+        message=" ".join([_words(run, origin), *([_sentence(leapt.words)] if leapt else []), f"{fate}."]),
         evidence=_evidence(origin),
         facts=facts,
     )
@@ -176,6 +179,10 @@ def _words(run: Run, origin: Place) -> str:
     return f"The parameter {site} is not finite after step {step} although gradients and loss were."
 
 
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
 def _evidence(origin: Place) -> tuple[Evidence, ...]:
     if origin.kind == "loss":
         return (Evidence("run.loss", ("run",)),)
@@ -227,6 +234,18 @@ def _layer_overflows(rng: np.random.Generator) -> Run:
     series["output.nonfinite"][31:] = 1
     for kind in ("grad", "weight"):
         series[f"{kind}.nonfinite"][30:] = 64
+    return _run(series)
+
+
+@nonfinite_origin.fires_on
+def _a_layer_leaps_and_the_next_overflows(rng: np.random.Generator) -> Run:
+    series = _clean(rng)
+    series["run.loss"][30:] = np.nan
+    series["run.nonfinite"][30:] = 1
+    series["output.absmax"] = 2.0 + 0.1 * rng.random((60, 4))
+    series["output.absmax"][30, 1] = 1e37
+    series["output.absmax"][30, 2:] = series["output.absmax"][31:] = np.nan
+    series["output.nonfinite"][30, 2:] = series["output.nonfinite"][31:] = 1
     return _run(series)
 
 

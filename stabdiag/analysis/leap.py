@@ -1,0 +1,56 @@
+"""One output that leapt by orders of magnitude in one step, while all that it was computed from had not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stabdiag.analysis.case import figure
+from stabdiag.core.run import Run
+
+FAR = 1e4
+"""How many times its usual an output has to reach: next to float16's range, far beyond any spike."""
+NEAR = 10.0
+"""How many times their usual outputs before it may reach."""
+USUAL = 32
+"""Records that say what is usual."""
+
+
+class Leap(NamedTuple):
+    """`usual` and `now` are the largest magnitudes of the output of `site`."""
+
+    site: str
+    usual: float
+    now: float
+
+    @property
+    def words(self) -> str:
+        return (
+            f"the output of {self.site} leapt from {figure(self.usual)} to {figure(self.now)} in one step, "
+            "and what comes before it had not"
+        )
+
+
+def leap(run: Run, step: int) -> Leap | None:
+    """None where the outputs of `step` were not recorded, or none of them leapt first."""
+    if "output.absmax" not in run:
+        return None
+    table = run.table("output.absmax")
+    row = int(np.searchsorted(table.steps, step))
+    if row < 3 or row == len(table.steps) or table.steps[row] != step:
+        return None
+    past = table.values[max(row - USUAL, 0) : row].astype(np.float64)
+    past[~np.isfinite(past)] = np.nan
+    known = ~np.isnan(past).all(axis=0)
+    usual = np.full(past.shape[1], np.nan)
+    usual[known] = np.nanmedian(past[:, known], axis=0)
+    now = table.values[row].astype(np.float64)
+    for at in sorted(np.flatnonzero(known & (usual > 0)), key=lambda i: table.sites[i].order):
+        if not np.isfinite(now[at]):
+            return None
+        if now[at] > FAR * usual[at]:
+            return Leap(table.names[at], float(usual[at]), float(now[at]))
+        if now[at] > NEAR * usual[at]:
+            return None
+    return None
