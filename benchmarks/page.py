@@ -11,6 +11,7 @@ where there is one.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,9 +74,17 @@ def record(run_dir: Path, steps: int) -> None:
     writer.close()
 
 
-def report(run_dir: Path) -> tuple[float, float, float]:
-    """Seconds; the peak of the process's own memory, and of the mapped files beside it, in GiB."""
-    began = time.perf_counter()
+class Cost(NamedTuple):
+    """Memory is the peak of the process's own, and that of the mapped files beside it, in GiB."""
+
+    seconds: float
+    cpu: float
+    own: float
+    mapped: float
+
+
+def report(run_dir: Path) -> Cost:
+    began, before = time.perf_counter(), os.times()
     child = subprocess.Popen([sys.executable, "-m", "stabdiag", "report", run_dir, "--format", "html"])
     own = mapped = 0.0
     while child.poll() is None:
@@ -84,7 +94,9 @@ def report(run_dir: Path) -> tuple[float, float, float]:
         time.sleep(0.02)
     if child.returncode:
         raise SystemExit(f"the report of {run_dir} failed")
-    return time.perf_counter() - began, own, mapped
+    seconds, after = time.perf_counter() - began, os.times()
+    cpu = after.children_user - before.children_user + after.children_system - before.children_system
+    return Cost(seconds, cpu, own, mapped)
 
 
 def _gibibytes(status: str, field: str) -> float:
@@ -120,10 +132,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
             run_dir = Path(folder) / "run"
             record(run_dir, steps)
-            seconds, own, mapped = report(run_dir)
+            cost = report(run_dir)
             page = run_dir / "report.html"
             print(f"{steps:,} steps, {steps * WIDTH / 1e6:,.0f} million values, {SITES} sites a kind")
-            print(f"  report {seconds:.1f} s, memory {own:.2f} GiB and {mapped:.2f} GiB of mapped files")
+            print(f"  report {cost.seconds:.1f} s ({cost.cpu:.1f} s of CPU)")
+            print(f"  memory {cost.own:.2f} GiB, and {cost.mapped:.2f} GiB of mapped files")
             print(f"  page {page.stat().st_size / 1e6:.2f} MB")
             painted = first_paint(page)
             if painted:

@@ -32,25 +32,26 @@ class Leap(NamedTuple):
         )
 
 
-def leap(run: Run, step: int) -> Leap | None:
-    """None where the outputs of `step` were not recorded, or none of them leapt first."""
+def leap(run: Run, step: int, *, within: int = 0, far: float = FAR, near: float = NEAR) -> Leap | None:
+    """Of the first record at most `within` steps after `step`: an output beyond `far` times its usual and its
+    last, where none before it is beyond `near` times. None where there is no record, or no such output."""
     if "output.absmax" not in run:
         return None
     table = run.table("output.absmax")
     row = int(np.searchsorted(table.steps, step))
-    if row < 3 or row == len(table.steps) or table.steps[row] != step:
+    if row < 3 or row == len(table.steps) or table.steps[row] > step + within:
         return None
     past = table.values[max(row - USUAL, 0) : row].astype(np.float64)
     past[~np.isfinite(past)] = np.nan
     known = ~np.isnan(past).all(axis=0)
     usual = np.full(past.shape[1], np.nan)
-    usual[known] = np.nanmedian(past[:, known], axis=0)
+    usual[known] = np.fmax(np.nanmedian(past[:, known], axis=0), past[-1, known])
     now = table.values[row].astype(np.float64)
     for at in sorted(np.flatnonzero(known & (usual > 0)), key=lambda i: table.sites[i].order):
         if not np.isfinite(now[at]):
             return None
-        if now[at] > FAR * usual[at]:
+        if now[at] > far * usual[at]:
             return Leap(table.names[at], float(usual[at]), float(now[at]))
-        if now[at] > NEAR * usual[at]:
+        if now[at] > near * usual[at]:
             return None
     return None

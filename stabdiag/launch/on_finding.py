@@ -17,6 +17,7 @@ from stabdiag.launch.listener import Listener
 from stabdiag.launch.voice import Voice
 from stabdiag.store.files import encode
 
+SHELL = "/bin/sh"
 LOG = "on-finding.log"
 SECONDS = 30.0
 """What a command may take."""
@@ -93,8 +94,8 @@ class OnFinding(Listener):
 def _spawn(command: str, stdin: int, log: int) -> int:
     """In a process group of its own: keys at the terminal are the target's, and it is killed whole."""
     return os.posix_spawn(
-        "/bin/sh",
-        ["sh", "-c", command],
+        SHELL,
+        [SHELL, "-c", command],
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, stdin, 0),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import re
 from functools import cache
 from importlib import resources
+
+from stabdiag.render.packing import as_text, compressed
 
 
 @cache
@@ -17,8 +18,8 @@ def _source() -> bytes:
 
 @cache
 def inline() -> str:
-    """base64 of the gzipped script, about 2 MB; the page inflates it with DecompressionStream."""
-    return base64.b64encode(gzip.compress(_source(), 6, mtime=0)).decode("ascii")
+    """About 2 MB; the page inflates it with DecompressionStream."""
+    return as_text(compressed(_source(), 6))
 
 
 @cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,23 +10,24 @@ from stabdiag.core.run import Run
 from stabdiag.render import figures
 from stabdiag.render.heatmap import HeatMap, heat_maps
 from stabdiag.render.kind import unit_of
+from stabdiag.render.packing import as_text, compressed
 from stabdiag.render.untrusted import name
 
 CELLS = (500_000, 250_000, 125_000)
 """Cells of all heat maps together, the first number that packs into so many bytes: beside plotly.js a page
 has one megabyte left."""
-PACKED = 250_000
+PACKED = 200_000
 
 
 def heat_data(
     run: Run, diagnosis: Diagnosis, slugs: Mapping[str, str], selectable: Sequence[str], mapped: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
-    """What the heat map's script needs, and the cells of all maps as base64(gzip(bytes))."""
+    """What the heat map's script needs, and the cells of all maps, compressed, as text."""
     wanted = {*selectable, *mapped}
     series = [one for one in run.series if one in wanted]
     for cells in CELLS:
         maps = heat_maps(run, series, cells)
-        raw = gzip.compress(b"".join(m.cells.tobytes() for m in maps), 9, mtime=0)
+        raw = compressed(b"".join(m.cells.tobytes() for m in maps))
         if len(raw) <= PACKED:
             break
     names = {m.series for m in maps}
@@ -60,7 +59,7 @@ def heat_data(
         "selectable": [one for one in selectable if one in names],
         "first": next(iter(telling), "output.rms" if "output.rms" in names else ""),
     }
-    return heat, base64.b64encode(raw).decode("ascii")
+    return heat, as_text(raw)
 
 
 def _kind(drawn: HeatMap) -> str:

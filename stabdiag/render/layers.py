@@ -19,7 +19,7 @@ PARAMETER_KINDS = ("weight", "grad", "update")
 LONGEST = 120
 """Letters of an anchor."""
 MOST, FEWEST = 24, 10
-STRETCHES = 8_000
+STRETCHES = 7_000
 """Columns of a sparkline, and of all those of a series together: a page has a megabyte for them."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stabdiag.core.errors import DamagedRun, StabdiagError
-from stabdiag.core.run import Run
+from stabdiag.core.run import Run, RunInfo
 from stabdiag.store.assembly import assembled
 from stabdiag.store.importer import IMPORTERS, Importer, Names
 
@@ -80,10 +80,14 @@ class LogFollower:
         self._run: Run | None = None
 
     def refresh(self) -> Run:
-        """Raises DamagedRun, StabdiagError as `load_log`."""
+        """Of a log that holds nothing yet an empty run. Raises StabdiagError as `load_log`."""
         seen = tuple(self._files())
         if self._run is None or seen != self._seen:
-            self._run, self._seen = load_log(self._path, self._names), seen
+            try:
+                run = load_log(self._path, self._names)
+            except DamagedRun as error:
+                run = Run(RunInfo(), {}, (), self._path, (error.message,))
+            self._run, self._seen = run, seen
         return self._run
 
     def _files(self) -> Iterator[tuple[str, int, int]]:

@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_is_redrawn_and_ctrl_c_leaves_all_as_it_was(terminal,
 
 def test_a_resize_is_followed(terminal, record, falling):
     record("goes-on", falling, ended=None, exit_status=None, host="elsewhere")
-    shown = terminal("live")
+    shown = terminal("live", COLUMNS="100", LINES="40")  # which a shell may export, and not keep up to date
     shown.until("loss")
     shown.resize(44, 9)
     shown.read(1.5)

@@ -6,11 +6,14 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.run import Run
+from stabdiag.core.site import Site
+from stabdiag.core.synthetic import run_of
 from stabdiag.render.notebook import findings_fragment, page_frame
 from stabdiag.render.page import render_page, write_page
 
@@ -50,6 +53,37 @@ def test_a_page_of_two_thousand_steps_is_at_most_three_megabytes(page: str) -> N
 
 def test_the_page_without_plotly_is_small(failed_run: Run, failed_diagnosis: Diagnosis) -> None:
     assert len(render_page(failed_run, failed_diagnosis, "cdn").encode()) <= MEGABYTE
+
+
+def test_a_page_of_six_hundred_layers_is_at_most_three_megabytes(stable: Callable[[Run], Diagnosis]) -> None:
+    """Of noise, which packs worst; more steps do not make it longer."""
+    rng, names = np.random.default_rng(0), [f"encoder.blocks.{i // 6}.part{i % 6}" for i in range(600)]
+    kinds = {
+        "output": 3,
+        "output_grad": 2,
+        "grad": 3,
+        "weight": 2,
+        "update": 2,
+        "attention": 3,
+        "optimizer": 3,
+    }
+    inner = ("grad", "weight", "update", "optimizer")
+    statistics = {"output": ("rms", "absmax", "mean"), "output_grad": ("rms", "absmax")}
+    run = run_of(
+        {
+            "run.loss": rng.normal(size=700),
+            **{
+                f"{kind}.{name}": rng.normal(size=(700, 600))
+                for kind, count in kinds.items()
+                for name in statistics.get(kind, ("norm", "ratio", "rms")[:count])
+            },
+        },
+        sites={
+            kind: [Site(kind, f"{n}.weight" if kind in inner else n, order=i) for i, n in enumerate(names)]
+            for kind in kinds
+        },
+    )
+    assert len(render_page(run, stable(run)).encode()) <= 3 * MEGABYTE
 
 
 def test_equal_runs_have_equal_pages(page: str, failed_run: Run, failed_diagnosis: Diagnosis) -> None:

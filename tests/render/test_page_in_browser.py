@@ -93,6 +93,35 @@ def test_a_findings_site_opens_its_layer(visit: Visit) -> None:
     assert visit.page.locator("#layer-blocks-6-mlp .drawer").is_visible()
 
 
+def test_an_opened_layer_shows_the_course_of_each_of_its_series(visit: Visit) -> None:
+    visit.page.locator("#incident-1 a.site", has_text="blocks.6.mlp").click()
+    courses = visit.page.locator("#layer-blocks-6-mlp .courses")
+    courses.locator("svg").first.wait_for(state="attached")
+    told = courses.inner_text()
+    assert "output.rms" in told
+    assert "output_grad.absmax" in told
+    assert "not finite" in told
+    assert courses.locator("path.broken").first.get_attribute("d")
+
+
+def test_a_page_that_is_opened_at_a_layer_shows_it(browser: Any, address: str) -> None:
+    context = browser.new_context()
+    visit = Visit(context, f"{address}#layer-blocks-6-mlp")
+    visit.page.locator("#layer-blocks-6-mlp[open] .courses svg").first.wait_for(state="attached")
+    context.close()
+
+
+def test_the_contents_lead_to_each_section(visit: Visit) -> None:
+    links = visit.page.locator("nav.contents a")
+    assert links.count() > 5
+    for i in range(links.count()):
+        links.nth(i).click()
+        anchor = visit.page.evaluate("location.hash")
+        assert anchor.startswith("#section-")
+        assert visit.page.locator(anchor).count() == 1
+    assert visit.complaints == []
+
+
 def test_layers_are_filtered_and_sorted(visit: Visit) -> None:
     shown = "#layers .layer:not([hidden])"
     visit.page.fill("#layer-filter", "LN_1")
@@ -104,6 +133,13 @@ def test_layers_are_filtered_and_sorted(visit: Visit) -> None:
     visit.page.click("[data-sort=order]")
     visit.page.click("[data-sort=order]")
     assert "größe" in visit.page.locator(shown).first.inner_text()
+    visit.page.click("[data-sort=size]")
+    sizes = [
+        int(text.replace(",", "") or 0) for text in visit.page.locator(f"{shown} .size").all_inner_texts()
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    visit.page.click("[data-sort=output]")
+    assert visit.page.locator(f"{shown} summary .measure").nth(1).inner_text() == "NaN", "broken ones first"
 
 
 def test_the_code_of_a_fix_is_copied(visit: Visit) -> None:

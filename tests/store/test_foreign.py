@@ -71,8 +71,10 @@ def test_the_page_of_a_log_does_not_go_into_its_folder(tmp_path):
 
 def test_a_log_is_followed_while_it_grows(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "loss": 2}\n')
+    path.touch()
     follower = Follower(path)
+    assert (follower.refresh().steps, follower.refresh().notes) == (0, (f"{path} holds no numbers",))
+    path.write_text('{"step": 1, "loss": 2}\n')
     first = follower.refresh()
     assert follower.refresh() is first
     with path.open("a") as log:

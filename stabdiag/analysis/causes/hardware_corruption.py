@@ -27,7 +27,7 @@ def hardware_corruption(run: Run, finding: Finding) -> Weight | None:
     Reference: Ma et al., Understanding Silent Data Corruption in LLM Training,
     https://arxiv.org/abs/2502.12340
     """
-    odd, leapt = _lone_jump(run, finding.onset_step), leap(run, finding.onset_step)
+    odd, leapt = _lone_jump(run, finding.onset_step), leap(run, finding.onset_step, far=30.0)
     if odd is None and leapt is None:
         return None
     case = Case()
@@ -38,7 +38,7 @@ def hardware_corruption(run: Run, finding: Finding) -> Weight | None:
             "no other parameter more than 2-fold",
         )
     if leapt is not None:
-        case.speaks_for(0.7, leapt.words)
+        case.speaks_for(0.7 * ramp(leapt.now / leapt.usual, 30, 1e3), leapt.words)
     batch = outlier(run, finding.onset_step)
     if batch is not None:
         case.speaks_against(0.7 * ramp(batch.multiple, 3, 10), "the batch was unusual")

@@ -31,6 +31,7 @@ from stabdiag.core.synthetic import run_of
         "exploding-gradient",
         "vanishing-gradient",
         "dead-units",
+        "norm-statistics-mismatch",
         "nonfinite-origin",
         "loss-divergence",
         "loss-plateau",

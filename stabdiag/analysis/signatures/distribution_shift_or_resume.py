@@ -12,6 +12,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.evaluations import evaluations
 from stabdiag.analysis.history import History, history
+from stabdiag.analysis.leap import leap
 from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.step_size import ratio_near, schedule
@@ -19,6 +20,9 @@ from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import MissingSeries, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
+
+REACH = 20
+"""Steps after a jump of the loss within which outputs have to be recorded to tell where it came from."""
 
 
 class _Moved(NamedTuple):
@@ -56,13 +60,13 @@ def distribution_shift_or_resume(
     """What it means: another source, a new mixture, a curriculum, a sampler that began anew. What the
     optimizer remembers belongs to the old data, and the model begins to forget these.
 
-    How it is detected: the level of the loss (median of 25 steps) rises by more than `z` of its own noise
-    and a tenth of the progress, `sharp` of it at one step, stays up for `lasting` steps and rises no further.
-    A jump of the learning rate there, or updates that were longer than healthy ones before it (ratio above
-    `long`), explain it otherwise. Or a statistic of a floating input changes its level by more than `input_z`
-    deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by `leap` of
-    the progress. A warning where the loss stays above what it was, or evaluations got worse; a change of
-    the input alone is info.
+    How it is detected: the level of the loss (median of 25 steps) rises by more than `z` of its own noise and
+    a tenth of the progress, `sharp` of it at one step, stays up for `lasting` steps and rises no further. A
+    jump of the learning rate there, updates that were longer than healthy ones before it (ratio above
+    `long`), or one layer's outputs that grew thirtyfold where those before it did not, explain it otherwise.
+    Or a statistic of a floating input changes its level by more than `input_z` deviations, or the loss falls
+    as abruptly as it else rises, and the next evaluation is worse by `leap` of the progress. A warning where
+    the loss stays above what it was, or evaluations got worse; a change of the input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP
@@ -112,6 +116,8 @@ def _unexplained(run: Run, curve: LossCurve, jump: Shift, lasting: float, long: 
 
 
 def _explained(run: Run, step: int, long: float) -> bool:
+    if leap(run, step, within=REACH, far=30.0, near=3.0) is not None:
+        return True  # the model changed inside: other data would reach the layers before that one as well
     near = ratio_near(run, step - 1)
     rates = schedule(run)
     before, now = rates.at(step - 2), rates.at(step + 1)

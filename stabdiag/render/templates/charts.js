@@ -6,8 +6,21 @@ const colour = name => style.getPropertyValue(name).trim();
 const escaped = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 const bytesOf = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+// Base85, with a comma for "<": five letters are four bytes, the last ones padded.
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
+function bytesOf85(text) {
+  const value = new Uint8Array(128), length = Math.floor(text.length * 4 / 5);
+  for (let i = 0; i < 85; i++) value[DIGITS.charCodeAt(i)] = i;
+  const padded = text + "~".repeat(-text.length % 5 + 5), view = new DataView(new ArrayBuffer(length + 8));
+  for (let at = 0, to = 0; at < text.length; at += 5, to += 4) {
+    let number = 0;
+    for (let i = at; i < at + 5; i++) number = number * 85 + value[padded.charCodeAt(i)];
+    view.setUint32(to, number);
+  }
+  return new Uint8Array(view.buffer, 0, length);
+}
 const inflated = text =>
-  new Response(new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  new Response(new Blob([bytesOf85(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 const unpacked = array => {
   const buffer = bytesOf(array.bdata).buffer;
   return array.dtype === "i4" ? new Int32Array(buffer) : new Float32Array(buffer);
@@ -108,7 +121,7 @@ function heatSpec(map, small) {
       { ...trace, z: levels.map(line => line.map(level => level % 255 || null)), zmin: 1, zmax: 254,
         colorscale: [0, 1, 2, 3, 4, 5].map(i => [i / 5, `--heat-${i}`]), showscale: !narrow,
         colorbar: { tickvals: ticks, ticktext: ticks.map(level => short(values[level])), thickness: 10, outlinewidth: 0,
-          title: { text: escaped(map.unit), side: "right" } } },
+          title: { text: small ? "" : escaped(map.unit), side: "right" } } },
       { ...trace, z: levels.map(line => line.map(level => level === 255 ? 1 : null)), showscale: false,
         colorscale: [[0, "--broken"], [1, "--broken"]] },
     ],
@@ -194,8 +207,8 @@ function span(text, name) {
   return element;
 }
 
-document.addEventListener("toggle", async ({ target }) => {
-  if (!target.matches(".layer[open]") || target.querySelector(".courses")) return;
+async function showCourses(target) {
+  if (target.querySelector(".courses")) return;
   const slug = target.id.slice("layer-".length), courses = document.createElement("div");
   courses.className = "courses small";
   target.querySelector(".drawer").append(courses);
@@ -209,6 +222,8 @@ document.addEventListener("toggle", async ({ target }) => {
     courses.append(
       span(name === own ? map.series : `${map.series} ${name.startsWith(own) ? name.slice(own.length) : name}`, "site"),
       spark(row),
-      span(last === 255 ? "not finite" : `${short(values[last])} ${map.unit}`, last === 255 ? "bad" : ""));
+      span(last === 255 ? "not finite" : short(values[last]), last === 255 ? "bad" : ""));
   });
-}, true);
+}
+document.querySelectorAll(".layer[open]").forEach(showCourses);
+document.addEventListener("toggle", ({ target }) => { if (target.matches(".layer[open]")) showCourses(target); }, true);
