@@ -32,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", HELP)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Not when it is collected: a conftest may mark it later.
     if isinstance(item, pytest.Function) and item.get_closest_marker(MARK):
         item.fixturenames.append(FOLDERS)
 

@@ -115,7 +115,7 @@ def _labelled(label: str, values: list[str]) -> list[str]:
 
 def _advice(fix: FixAdvice) -> str:
     change = f": {shown(fix.change)}" if fix.change else ""
-    code = f'<pre style="margin:4px 0 4px 1em">{_block(fix.code)}</pre>' if fix.code else ""
+    code = f'<pre style="margin:4px 0 4px 1em;overflow-x:auto">{_block(fix.code)}</pre>' if fix.code else ""
     return f'<span style="opacity:.7">fix</span> <b>{shown(fix.title)}</b>{change}{code}'
 
 

@@ -174,6 +174,20 @@ def test_it_works_in_the_workers_of_xdist(tested):
     assert "stabdiag report " in done.stdout.str()
 
 
+def test_a_conftest_may_set_the_mark(tested, pytester):
+    pytester.makeconftest(
+        """
+import pytest
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.add_marker(pytest.mark.stable(fail_on="critical"))
+"""
+    )
+    tested("def test_good():\n    train(0.05)\ndef test_bad():\n    train(1e4)\n").assert_outcomes(
+        passed=1, failed=1
+    )
+
+
 def test_the_mark_is_listed_with_what_it_takes(tested):
     assert "@pytest.mark.stable(fail_on=" in tested("", "--markers").stdout.str()
 
