@@ -12,6 +12,7 @@ from torch import nn
 
 from stabdiag.capture.saved_tensors import UNORDERED, Node
 from stabdiag.capture.session import Session
+from stabdiag.capture.wrapping import own_groups
 
 MOST_NODES = 100_000
 
@@ -27,7 +28,7 @@ class Adopting(Session):
         for candidate in gc.get_objects():
             if issubclass(type(candidate), nn.Module):
                 self._discovery._note(candidate)
-            elif issubclass(type(candidate), torch.optim.Optimizer) and _holds_parameters(candidate):
+            elif issubclass(type(candidate), torch.optim.Optimizer) and own_groups(candidate):
                 self._earlier.append(weakref.ref(candidate))
         for _, wrapper in self._discovery.compiled:
             if wrapper is not None:
@@ -59,11 +60,6 @@ class Adopting(Session):
                 self._earlier.remove(reference)
                 living = self._optimizers._living
                 living.append(weakref.ref(optimizer, living.remove))
-
-
-def _holds_parameters(optimizer: torch.optim.Optimizer) -> bool:
-    """Not a wrapper that shows those of the one inside it, as Accelerate's does."""
-    return isinstance(vars(optimizer).get("param_groups"), list)
 
 
 def _leaves(roots: Sequence[Any]) -> Iterable[Any]:

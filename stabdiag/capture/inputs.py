@@ -22,10 +22,11 @@ def _parameter_names(cls: Hashable) -> Sequence[str]:
 def named_inputs(
     prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of all dense tensors that have elements, the module's prefix before the name."""
+    """(name, tensor) of all dense tensors that have elements and a dimension, the module's prefix before the
+    name. A 0-d tensor is a number that goes with the batch, as how many tokens count."""
     names = _parameter_names(cast("Hashable", type(module)))
     positional = ((names[i] if i < len(names) else f"[{i}]", value) for i, value in enumerate(args))
     for name, value in (*positional, *kwargs.items()):
         for path, tensor in tensors_in(value, depth=2):
-            if tensor.numel() and dense(tensor):
+            if tensor.dim() and tensor.numel() and dense(tensor):
                 yield f"{prefix}{name}{path}", tensor

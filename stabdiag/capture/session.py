@@ -27,6 +27,7 @@ from stabdiag.capture.recorder import Recorder
 from stabdiag.capture.roots import owners, unwrapped
 from stabdiag.capture.seams import Seams
 from stabdiag.capture.sink import RunSink, rank_and_world
+from stabdiag.capture.wrapping import stepping
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
 from stabdiag.store.events import EventLog
@@ -87,8 +88,9 @@ class Session:
     def _discover(self) -> None:
         """Takes in the optimizers that are new, and the modules that own their parameters."""
         modules = self._discovery.modules
-        new = [o for o in self._optimizers if self._recorder is None or not self._recorder.knows(o)]
-        if any(True for _ in self._optimizers):
+        known = stepping(self._optimizers)
+        new = [o for o in known if self._recorder is None or not self._recorder.knows(o)]
+        if known:
             trained = [p for o in new for group in o.param_groups for p in group["params"]]
         else:
             trained = [p for m in modules for p in m.parameters() if p.requires_grad]

@@ -133,3 +133,8 @@ def test_the_call_in_which_training_is_discovered_is_not_missed(session, found, 
     optimizer.step()
     assert at(found(), "batch.max") == {"input": 7}
     assert at(found(), "run.samples") == {"run": 2}
+
+
+def test_a_number_that_goes_with_a_batch_is_no_input(feed):
+    run = feed(((torch.ones(4, 2),), {"mask": torch.tensor(512.0)}))
+    assert [site.name for site in run.sites("batch")] == ["first"]

@@ -69,3 +69,13 @@ def test_tokens_that_are_not_finite_do_not_switch_it_off(watch, healthy):
     run = train(model, watch)
     healthy(run)
     assert run.table("tokens.nonfinite").column("mix").tolist() == [1.0] * 3
+
+
+def test_under_autocast_tokens_are_compared_in_the_precision_that_they_have(watch, at):
+    model = Collapsing()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording, torch.autocast("cpu", torch.bfloat16):
+        model(torch.randint(32, (4, 12))).float().square().mean().backward()
+        optimizer.step()
+    expected = token_statistics(model.hidden.float())[0].item()
+    assert at(recording.run, "tokens.cosine", 0)["embed"] == pytest.approx(expected, abs=1e-5)

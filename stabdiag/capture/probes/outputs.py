@@ -113,8 +113,9 @@ class OutputProbe(Probe):
             hook = partial(self.subject.guard, self.id, self._on_gradient, sites)
             self._handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _on_gradient(self, sites: list[int], gradient: torch.Tensor) -> None:
-        values = measurable(gradient)
+    def _on_gradient(self, sites: list[int], gradient: torch.Tensor | None) -> None:
+        # Torch calls the hook without a gradient where, say, DistributedDataParallel looks for unused ones.
+        values = None if gradient is None else measurable(gradient)
         if values is None:
             return
         row = self._gradient.add(sites[0], values)

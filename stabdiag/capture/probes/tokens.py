@@ -73,7 +73,8 @@ class TokenProbe(Probe):
             values = values.transpose(0, 1)
         if min(values.shape[1:]) < LEAST:
             return
-        self._taken[name] = token_statistics(sampled(values))
+        with torch.autocast(values.device.type, enabled=False):
+            self._taken[name] = token_statistics(sampled(values))
         order = self.subject.order.get(name, -1)
         self._sites[name] = Site("tokens", name, type(module).__name__, tuple(values.shape), order=order)
 

@@ -54,7 +54,6 @@ def train(callbacks, data=None, **options):
         "save_strategy": "no",
         "use_cpu": True,
         "disable_tqdm": True,
-        "ddp_find_unused_parameters": False,
         **options,
     }
     arguments = TrainingArguments("out", **settings)
