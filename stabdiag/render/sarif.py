@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 from stabdiag.analysis.catalogue import SIGNATURES
-from stabdiag.core.diagnosis import Skipped
 from stabdiag.core.finding import Finding, Severity, plain
 from stabdiag.core.gate import Gate
 from stabdiag.core.run import Run
@@ -58,10 +57,6 @@ def _run(run: Run, gate: Gate, version: str) -> dict[str, Any]:
         ],
         "results": results,
     }
-
-
-def _skipped(skip: Skipped) -> dict[str, Any]:
-    return {"level": "note", "message": {"text": _one_line(f"{skip.signature} skipped: {skip.because}")}}
 
 
 def _rule(id: str) -> dict[str, Any]:

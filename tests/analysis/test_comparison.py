@@ -248,3 +248,29 @@ def test_noise_is_that_around_a_trend_and_knows_no_future():
     assert np.array_equal(noise(wild)[:208], noise(quiet)[:208])
     assert (noise(wild)[300:] > 10).all()
     assert not noise(np.zeros((2, 1))).any()
+
+
+def test_a_norm_that_was_added_up_in_another_order_is_no_difference_of_the_trainings():
+    tier, norms = np.full(STEPS, 2.0), course(4, width=1)[:, 0].astype(np.float32)
+    other, rounded = tier.copy(), norms.copy()
+    other[50:], rounded[50:] = 0.0, np.nextafter(norms[50:], np.float32(9))
+    a = made(series={"run.grad_norm": norms, "run.tier": tier})
+    assert compare(a, made(series={"run.grad_norm": rounded, "run.tier": other})).verdict == "identical"
+    told = compare(a, made(series={"run.grad_norm": rounded, "run.tier": tier}))
+    assert (told.verdict, told.identical_until) == ("same", 49)
+
+
+def test_runs_are_the_same_only_until_a_step_that_both_recorded():
+    at = np.arange(10, STEPS, 10)
+    a, b = (run_of({"run.loss": course(seed, width=1)[at, 0]}, steps={"run": at}) for seed in (1, 2))
+    assert compare(a, b).identical_until is None
+
+
+def test_what_the_log_of_another_tool_does_not_tell_is_no_difference():
+    log = RunInfo(configuration={"read from": "CSV"})
+    told = compare(made(info=RunInfo(command=("train.py",))), made(info=log))
+    assert told.settings == ()
+    assert any(note.startswith("B is the log of another tool") for note in told.notes)
+    rich = made(series={"update.ratio": course(9)})
+    assert compare(rich, made(info=log)).only_a.series == ()
+    assert compare(rich, made()).only_a.series == ("update.ratio",)

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from stabdiag.analysis.comparison.engine import compare
-from stabdiag.core.comparison import Comparison
+from stabdiag.core.comparison import Comparison, Difference
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
+from stabdiag.render.comparison import words
 from stabdiag.render.comparison.heat import differences
 from stabdiag.render.comparison.markdown import render_markdown
 from stabdiag.render.comparison.page import page_name, render_page, write_page
@@ -197,7 +198,8 @@ def test_a_cell_says_what_it_is_and_a_click_opens_its_layer(visit):
     assert visit.evaluate("document.querySelector('.apart.shown img').naturalWidth") == STEPS
     at = (box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 5.5 / WIDTH)
     visit.mouse.move(*at)
-    visit.wait_for_function("document.getElementById('told').textContent.includes('blocks.5, step 2')")
+    told = visit.locator("#told", has_text="blocks.5, step 2")  # the policy lets no function be waited for
+    told.wait_for(state="attached")
     assert "B higher" in visit.locator("#told").inner_text()
     visit.mouse.click(*at)
     assert visit.evaluate("location.hash") == "#layer-blocks-5"
@@ -216,6 +218,32 @@ def test_the_page_reads_without_a_script_at_any_width(browser, tmp_path, pair, s
     assert page.locator("h1").inner_text().startswith("They part at step 240")
     assert page.locator(".apart img").first.is_visible()
     assert not page.locator("#map-series").is_visible()
+    sides = page.locator("table.settings td.site")
+    for side in (sides.first.bounding_box(), sides.last.bounding_box()):
+        assert side["x"] >= 0
+        assert side["x"] + side["width"] <= width
     # Nothing sticks out to the right.
     assert page.locator("main").bounding_box()["width"] <= width
     context.close()
+
+
+def test_a_run_that_ends_early_is_told_and_drawn_as_long_as_it_is():
+    whole = made(parted=False)
+    early = Run(whole.info, whole.window(0, 199).kinds)
+    told = compare(whole, early)
+    assert words.verdict_sentence(told).endswith(" over 200 steps, where B ends; A goes on to step 399.")
+    stream = io.StringIO()
+    render_text(whole, early, told, console_for(stream))
+    drawn = {line.split()[1]: line.split()[2] for line in stream.getvalue().splitlines() if "  loss " in line}
+    assert len(drawn["B"]) == len(drawn["A"]) // 2
+
+
+def test_of_two_long_commands_the_words_that_differ_are_shown():
+    common = " ".join(f"--option-{i}=1" for i in range(20))
+    for a, b, shown in (
+        (f"t.py {common} --lr 1", f"t.py {common} --lr 2", ("t.py … --lr 1", "t.py … --lr 2")),
+        (f"t.py {common}", f"u.py {common}", ("t.py …", "u.py …")),
+        (f"t.py {common}", f"t.py {common} --x", ("t.py … --option-19=1", "t.py … --option-19=1 --x")),
+        ("t.py --lr 1", "", ("t.py --lr 1", "none")),
+    ):
+        assert words.sides(Difference("command", a, b)) == shown

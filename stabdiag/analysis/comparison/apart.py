@@ -9,8 +9,8 @@ import numpy as np
 from stabdiag.analysis.comparison.noise import noise
 from stabdiag.analysis.comparison.pairs import Pair, Recorded
 from stabdiag.analysis.first_mover import LINEAR
-from stabdiag.analysis.robust import Doubles, Flags, median
-from stabdiag.core.run import Run
+from stabdiag.analysis.robust import Flags, median
+from stabdiag.core.run import Floats, Run
 
 SIGMAS = 6.0
 """Standard deviations of the noise of both within which they are together."""
@@ -56,7 +56,7 @@ class Apart:
     were measured, and infinite where only one was finite. `higher` is where that of b is."""
 
     pair: Pair
-    excess: Doubles
+    excess: Floats
     higher: Flags
 
     @property
@@ -68,7 +68,7 @@ class Apart:
         return out & (beside | _beside(self.excess[::-1])[::-1] | (self.excess >= FAR))
 
 
-def _beside(excess: Doubles) -> Flags:
+def _beside(excess: Floats) -> Flags:
     """Where the measured row before lies beyond the noise too."""
     before = np.zeros(excess.shape, bool)
     last = np.zeros(excess.shape[1], bool)
@@ -93,36 +93,43 @@ def apart(pair: Pair, tolerance: Tolerance) -> Apart:
     for values in (pair.a, pair.b):
         positive &= ~(values <= 0).any(axis=0)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        a, b = (_scaled(values, positive) for values in (pair.a, pair.b))
-        sigma = np.hypot(_noise(pair, pair.own_a, positive), _noise(pair, pair.own_b, positive))
-        width = np.maximum(SIGMAS * sigma, _floor(pair, tolerance, positive))
-        distance = np.where(np.isinf(a) & np.isinf(b), 0.0, np.abs(b - a))
-        excess = np.where(distance == 0, 0.0, distance / width)
+        a, noise_a = _strayed(pair, pair.a, pair.own_a, positive)
+        b, noise_b = _strayed(pair, pair.b, pair.own_b, positive)
+        width = np.maximum(SIGMAS * np.hypot(noise_a, noise_b), _floor(pair, tolerance, positive))
+        distance = np.abs(b - a)
+        distance[np.isinf(a) & np.isinf(b)] = 0
+        excess = np.divide(distance, width, out=np.zeros_like(distance), where=distance != 0)
     return Apart(pair, excess, b > a)
 
 
-def _scaled(values: Doubles, positive: Flags) -> Doubles:
-    return np.where(positive, np.log(np.where(positive & ~(values > 0), np.nan, values)), values)
+def _scaled(values: Floats, positive: Flags) -> Floats:
+    """A logarithm is not finite where there is none."""
+    if positive.all():
+        return np.log(values)
+    return np.where(positive, np.log(values), values) if positive.any() else values
 
 
-def _noise(pair: Pair, own: Recorded, positive: Flags) -> Doubles:
-    """That of one run, at the steps of the pair."""
-    sigma = noise(_scaled(own.values, positive))
+def _strayed(pair: Pair, values: Floats, own: Recorded, positive: Flags) -> tuple[Floats, Floats]:
+    """The values of one run at the steps of the pair, as they are judged, and their noise there."""
+    scaled = _scaled(own.values, positive)
+    sigma = noise(scaled)
     if pair.kind in ACCUMULATES:
         # The second differences of a random walk have a third of the variance of those of noise.
-        sigma = sigma * np.sqrt(3.0 * np.arange(1, len(sigma) + 1))[:, None]
-    told: Doubles = sigma[np.clip(np.searchsorted(own.steps, pair.steps), 0, len(own.steps) - 1)]
-    return told
+        sigma *= np.sqrt(3 * np.arange(1, len(sigma) + 1, dtype=np.float32))[:, None]
+    if values is own.values:
+        return scaled, sigma
+    at = np.clip(np.searchsorted(own.steps, pair.steps), 0, len(own.steps) - 1)
+    return _scaled(values, positive), sigma[at]
 
 
-def _floor(pair: Pair, tolerance: Tolerance, positive: Flags) -> Doubles:
+def _floor(pair: Pair, tolerance: Tolerance, positive: Flags) -> Floats:
     share = tolerance.share
     few = min(len(pair.own_a.steps), len(pair.own_b.steps)) < 3
     if few or (tolerance.resampled and pair.kind in SAMPLED):
         share = max(share, SAMPLED_FLOOR)
     if pair.statistic in LINEAR:
-        return np.full(len(positive), max(share, SHARE_FLOOR))
-    widths = np.full(len(positive), np.log1p(share))
+        return np.full(len(positive), max(share, SHARE_FLOOR), np.float32)
+    widths = np.full(len(positive), np.log1p(share), np.float32)
     if not positive.all():
         both = np.abs(np.concatenate([pair.a[:, ~positive], pair.b[:, ~positive]]))
         level = median(np.where(np.isfinite(both), both, np.nan), axis=0)

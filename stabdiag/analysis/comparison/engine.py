@@ -14,12 +14,13 @@ from stabdiag.analysis.comparison.given import given, is_drawn
 from stabdiag.analysis.comparison.levels import levels
 from stabdiag.analysis.comparison.only import only_in
 from stabdiag.analysis.comparison.pairs import comparable_batches
-from stabdiag.analysis.comparison.partings import held, partings, watched
-from stabdiag.analysis.comparison.settings import settings
+from stabdiag.analysis.comparison.partings import first_parting, held, watched
+from stabdiag.analysis.comparison.settings import is_foreign, settings
 from stabdiag.analysis.diagnose import diagnose
 from stabdiag.core.comparison import Comparison, Level, Parting
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.run import Run
+from stabdiag.core.site import Site
 
 LEVELS = 12
 """Sites whose levels differ most that are told, beside those of the run itself."""
@@ -34,7 +35,7 @@ def compare(a: Run, b: Run) -> Comparison:
     with np.errstate(all="ignore"):
         tolerance, seen = tolerance_of(a, b), _Seen()
         bits = same_bits(a, b, tolerance)
-        seen.partings += [(place_of(p.series, site, p.step), p) for site, p in given(a, b, tolerance)]
+        seen.partings += [(_place(site, p), p) for site, p in given(a, b, tolerance)]
         for series in watched(a, b):
             seen.look(a, b, series, tolerance, bits)
     firsts = _firsts(seen.partings)
@@ -76,7 +77,8 @@ class _Seen:
         if found.pair.interpolated:
             self.between.append(series)
         if bits.first or not bits.values:
-            self.partings += partings(found, -1 if bits.until is None else bits.until)
+            parting = first_parting(found, -1 if bits.until is None else bits.until)
+            self.partings += [parting] if parting else []
         ranked = list(levels(found, tolerance))
         if found.pair.kind == "run":
             self.run_levels += [level for _, level in ranked]
@@ -98,6 +100,11 @@ class _Seen:
             yield f"never recorded at common places and steps: {', '.join(self.lacking)}"
         if self.between:
             yield f"recorded at other steps in each run, and read between them: {', '.join(self.between)}"
+
+
+def _place(site: Site, parting: Parting) -> Place:
+    """A setting parted right after the record before; batches are drawn anew."""
+    return place_of(parting.series, site, parting.within + 1 if site.kind == "run" else parting.step)
 
 
 def _verdict(bits: Bits, firsts: list[Parting], drawn: bool) -> str:
@@ -125,6 +132,12 @@ def _first_step(a: Run, b: Run) -> int:
 
 def _notes(a: Run, b: Run) -> Iterator[str]:
     """What limits the comparison."""
+    for name, run in (("A", a), ("B", b)):
+        if is_foreign(run):
+            yield (
+                f"{name} is the log of another tool, which counts steps and averages its own way, and does "
+                "not say how it was trained"
+            )
     worlds = (a.info.world_size, b.info.world_size)
     if worlds[0] != worlds[1]:
         yield (

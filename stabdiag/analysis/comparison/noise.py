@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from stabdiag.analysis.robust import MAD_TO_SIGMA, Doubles, median
+from stabdiag.core.run import Floats
+
+Reals = TypeVar("Reals", Floats, Doubles)
 
 WINDOW = 32
 """Records before a record that tell its noise; the first ones are told by those that follow."""
@@ -16,12 +21,12 @@ EACH = 32
 """Records that share an estimate."""
 
 
-def noise(values: Doubles) -> Doubles:
+def noise(values: Reals) -> Reals:
     """The standard deviation of `values`, [rows, sites], around a smooth course: that of their second
     differences over the root of 6, robustly. 0 where fewer than three records tell nothing; wider the fewer
     there are."""
     rows = len(values)
-    sigma = np.zeros(values.shape)
+    sigma = np.zeros_like(values)
     if rows < 3:
         return sigma
     known = np.where(np.isfinite(values), values, np.nan)

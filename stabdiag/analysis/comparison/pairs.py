@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stabdiag.analysis.robust import Doubles
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 from stabdiag.core.site import Site
 
 MACHINE = ("memory", "reserved", "resident", "overhead", "tier")
@@ -26,24 +25,25 @@ Steps = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Recorded:
-    """What one run recorded of a series: `values` [steps, sites] in float64. NaN is what was not measured,
+    """What one run recorded of a series: `values` [steps, sites] in float32. NaN is what was not measured,
     infinite what was not finite."""
 
     steps: Steps
-    values: Doubles
+    values: Floats
 
 
 @dataclass(frozen=True)
 class Pair:
     """`a` and `b` [steps, sites] at the same steps; the rows of `own_a` and `own_b` are all that each run
-    recorded there. `interpolated`: one of them lies between records."""
+    recorded there: the very arrays where that was at the same steps. `interpolated`: one of them lies
+    between records."""
 
     series: str
     sites: tuple[Site, ...]
     twins: tuple[Site, ...]
     steps: Steps
-    a: Doubles
-    b: Doubles
+    a: Floats
+    b: Floats
     own_a: Recorded
     own_b: Recorded
     interpolated: bool = False
@@ -90,6 +90,8 @@ def pair_of(a: Run, b: Run, series: str, *, exact: bool = False) -> Pair | None:
     own_a, own_b = _recorded(a, series, columns), _recorded(b, series, others)
     sites = tuple(table.sites[i] for i in columns)
     twins = tuple(twin.sites[i] for i in others)
+    if len(own_a.steps) and np.array_equal(own_a.steps, own_b.steps):
+        return Pair(series, sites, twins, own_a.steps, own_a.values, own_b.values, own_a, own_b)
     steps, rows_a, rows_b = np.intersect1d(own_a.steps, own_b.steps, return_indices=True)
     fewest = min(len(own_a.steps), len(own_b.steps))
     if not exact and len(steps) < min(FEW, fewest // 2):
@@ -101,15 +103,22 @@ def pair_of(a: Run, b: Run, series: str, *, exact: bool = False) -> Pair | None:
 
 def _recorded(run: Run, series: str, columns: list[int]) -> Recorded:
     table = run.table(series)
-    values = table.values[:, columns].astype(np.float64)
+    values = np.ascontiguousarray(table.values, np.float32)
+    every = columns == list(range(values.shape[1]))
+    values = values if every else values[:, columns]
     kind, _, statistic = series.partition(".")
     flag = f"{kind}.nonfinite"
     # Of the run itself the flag speaks of its loss.
     if flag in run and flag != series and (kind != "run" or statistic == "loss"):
-        values[run.table(flag).values[:, columns] > 0] = np.inf
-    values[np.isinf(values)] = np.inf
+        nonfinite = run.table(flag).values > 0
+        nonfinite = nonfinite if every else nonfinite[:, columns]
+    else:
+        nonfinite = np.zeros(values.shape, bool)
+    nonfinite |= np.isinf(values)
+    if nonfinite.any():
+        values = np.where(nonfinite, np.float32(np.inf), values)
     taken = ~np.isnan(values).all(axis=1)
-    return Recorded(table.steps[taken], values[taken])
+    return Recorded(table.steps, values) if taken.all() else Recorded(table.steps[taken], values[taken])
 
 
 def _between(pair: Pair) -> Pair | None:
@@ -123,7 +132,7 @@ def _between(pair: Pair) -> Pair | None:
     after = np.clip(np.searchsorted(dense.steps, steps), 1, max(len(dense.steps) - 1, 1))
     before, after = after - 1, np.minimum(after, len(dense.steps) - 1)
     gap = np.maximum(dense.steps[after] - dense.steps[before], 1)
-    share = ((steps - dense.steps[before]) / gap)[:, None]
+    share = ((steps - dense.steps[before]) / gap).astype(np.float32)[:, None]
     with np.errstate(invalid="ignore"):
         low, high = dense.values[before], dense.values[after]
         read = np.where(share == 0, low, np.where(share == 1, high, low + share * (high - low)))

@@ -11,7 +11,6 @@ from stabdiag.analysis.comparison.flow import Place, place_of
 from stabdiag.analysis.comparison.pairs import pair_of
 from stabdiag.analysis.comparison.parting import parting_of
 from stabdiag.analysis.first_mover import WATCHED
-from stabdiag.analysis.robust import Flags
 from stabdiag.core.comparison import Parting
 from stabdiag.core.run import Run
 
@@ -41,23 +40,32 @@ def held(a: Run, b: Run, series: str, tolerance: Tolerance) -> Apart | None:
     return None if pair is None else apart(pair, tolerance)
 
 
-def partings(found: Apart, together: int) -> Iterator[tuple[Place, Parting]]:
-    """Of each site that parts when it first does; `together` is the last step at which nothing differs."""
-    beyond = found.beyond
+def first_parting(found: Apart, together: int) -> tuple[Place, Parting] | None:
+    """The most upstream site that parts first; `together` is the last step at which nothing differs."""
+    beyond, pair = found.beyond, found.pair
     parted = np.flatnonzero(beyond.any(axis=0))
-    for column in parted:
-        yield _parting(found, beyond, int(column), together)
-
-
-def _parting(found: Apart, beyond: Flags, column: int, together: int) -> tuple[Place, Parting]:
-    pair = found.pair
-    row = int(np.argmax(beyond[:, column]))
+    if not len(parted):
+        return None
+    rows = np.argmax(beyond[:, parted], axis=0)
+    crossings = (
+        (_crossing(found, int(row), int(column), together), int(row), int(column))
+        for row, column in zip(rows, parted, strict=True)
+    )
+    place, within, row, column = min(
+        (place_of(pair.series, pair.sites[column], crossed), within, row, column)
+        for (crossed, within), row, column in crossings
+    )
     excess = float(found.excess[row, column])
-    inside = np.flatnonzero(found.excess[:row, column] < 1)
-    within, step = int(pair.steps[inside[-1]]) if len(inside) else -1, int(pair.steps[row])
+    return place, parting_of(pair, beyond, row, column, within=within, excess=excess)
+
+
+def _crossing(found: Apart, row: int, column: int, together: int) -> tuple[int, int]:
+    """The step at which the site that is first apart in `row` seems to have parted, and the last one at
+    which it was not."""
+    steps, before = found.pair.steps, found.excess[:row, column]
+    inside = np.flatnonzero(before < 1)
+    within, step = int(steps[inside[-1]]) if len(inside) else -1, int(steps[row])
     if together < step:
         within = max(within, together)
     # What lies far apart may have parted right after the record before; what barely does has only just.
-    crossed = within + 1 if excess >= FAR else step
-    parting = parting_of(pair, beyond, row, column, within=within, excess=excess)
-    return place_of(pair.series, pair.sites[column], crossed), parting
+    return (within + 1 if found.excess[row, column] >= FAR else step), within

@@ -15,13 +15,22 @@ HIDDEN = ("pid", "name", "index")
 
 
 def settings(a: Run, b: Run) -> tuple[Difference, ...]:
-    """Those of the training first, those of the machine and the recorder last."""
+    """Those of the training first, those of the machine and the recorder last; beside the log of another
+    tool only what both tell."""
     told_a, told_b = dict(_facts(a)), dict(_facts(b))
+    if is_foreign(a) or is_foreign(b):
+        told_a = {what: told for what, told in told_a.items() if told and told_b.get(what)}
+        told_b = {what: told_b[what] for what in told_a}
     return tuple(
         Difference(what, told_a.get(what, ""), told_b.get(what, ""))
         for what in dict.fromkeys([*told_a, *told_b])
         if told_a.get(what, "") != told_b.get(what, "")
     )
+
+
+def is_foreign(run: Run) -> bool:
+    """Whether another tool wrote it."""
+    return "read from" in run.info.configuration
 
 
 def _facts(run: Run) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ def _lines(told: Comparison) -> Iterator[str]:
     if told.first and told.verdict != "unpaired":
         last = min(told.steps) - 1
         rows = [
-            f"step {count(p.step)}: {'; '.join(filter(None, (words.what_parted(p), words.extent(p, last))))}"
+            f"{words.at_step(p)}: {'; '.join(filter(None, (words.what_parted(p), words.extent(p, last))))}"
             for p in (told.first, *told.followed)
         ]
         yield from _section("Where they part, in order", rows)
@@ -36,7 +36,7 @@ def _lines(told: Comparison) -> Iterator[str]:
     if told.settings:
         yield from ("", "### What is not the same of both", "", "| | A | B |", "|---|---|---|")
     for difference in told.settings:
-        a, b = code(words.said(difference.a)), code(words.said(difference.b))
+        a, b = map(code, words.sides(difference))
         yield f"| {escaped(difference.what)} | {a} | {b} |"
     for name, only in (("A", told.only_a), ("B", told.only_b)):
         items = [*map(words.finding_words, only.findings), *(": ".join(pair) for pair in words.only(only))]

@@ -30,7 +30,7 @@ def render_text(a: Run, b: Run, told: Comparison, console: Console) -> None:
     if words.first_bit(told):
         lines.item("first bit", words.first_bit(told), indent=2, column=COLUMN)
     for name, run in (("loss A", a), ("loss B", b)):
-        room = min(lines.console.width - COLUMN, 60)
+        room = max(min(lines.console.width - COLUMN, 60) * run.steps // max(told.steps), 1)
         drawn = sparkline(loss_curve(run), room, ascii_only=not lines.says_unicode)
         lines.item(name, drawn or "not recorded", indent=2, column=COLUMN)
     _partings(lines, told)
@@ -52,7 +52,7 @@ def _partings(lines: Lines, told: Comparison) -> None:
     for parting in (told.first, *told.followed)[:PARTINGS]:
         extent = words.extent(parting, last)
         text = words.what_parted(parting) + (f"; {extent}" if extent else "")
-        lines.item(f"step {count(parting.step)}", text, indent=2, column=COLUMN)
+        lines.item(words.at_step(parting), text, indent=2, column=COLUMN)
     more = len(told.followed) + 1 - PARTINGS
     if more > 0:
         lines.item("", f"and {count(more)} more series", indent=2, column=COLUMN)
@@ -72,7 +72,7 @@ def _settings(lines: Lines, told: Comparison) -> None:
     if told.settings:
         _heading(lines, "What is not the same of both")
     for difference in told.settings:
-        a, b = words.said(difference.a), words.said(difference.b)
+        a, b = words.sides(difference)
         if len(difference.what) + len(a) + len(b) < lines.console.width - 20:
             lines.item("", f"{difference.what}: {a} in A, {b} in B", indent=2)
             continue

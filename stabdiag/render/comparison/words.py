@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from stabdiag.core.comparison import Comparison, Level, OnlyOne, Parting
+from stabdiag.core.comparison import Comparison, Difference, Level, OnlyOne, Parting
 from stabdiag.core.finding import Finding
 from stabdiag.render import describe
 from stabdiag.render.numbers import count, number
@@ -33,15 +33,24 @@ def verdict_sentence(told: Comparison) -> str:
     """The one sentence that a hurried reader needs."""
     steps = count(min(told.steps), "step")
     if told.verdict == "identical":
-        return f"Identical to the bit: {count(told.values, 'value')} over {steps}."
+        return f"Identical to the bit: {count(told.values, 'value')} over {steps}{_end(told)}."
     if told.verdict == "same":
-        return f"The same within their noise over {steps}{_bits(told)}."
+        return f"The same within their noise over {steps}{_end(told)}{_bits(told)}."
     if told.verdict == "incomparable" or told.first is None:
         return "Nothing to compare: the two runs recorded nothing at common places and steps."
     if told.verdict == "unpaired":
         what, step = " and ".join(_drawn(told)), count(told.first.step)
         return f"They part at step {step}: other {what}. What remains to compare is where they settle."
     return f"They part at {when(told.first)}: {what_parted(told.first)}."
+
+
+def _end(told: Comparison) -> str:
+    """`, where B ends; A goes on to step 200`; empty where both end together."""
+    a, b = told.steps
+    if a == b:
+        return ""
+    short, long = ("A", "B") if a < b else ("B", "A")
+    return f", where {short} ends; {long} goes on to step {count(max(a, b) - 1)}"
 
 
 def _bits(told: Comparison) -> str:
@@ -75,8 +84,10 @@ def identical(told: Comparison) -> str:
 
 def first_bit(told: Comparison) -> str:
     """The first difference at all, empty where there is none or where it is the parting itself."""
-    first = told.first_bit
-    if first is None or (told.first and (told.first.series, told.first.site) == (first.series, first.site)):
+    first, parting = told.first_bit, told.first
+    if first is None:
+        return ""
+    if parting and first.series == parting.series and (first.site == parting.site or first.series in GIVEN):
         return ""
     return f"step {count(first.step)}, {place(first)}{_values(first)}"
 
@@ -97,6 +108,11 @@ def when(parting: Parting) -> str:
     if parting.step - parting.within > 1 and parting.within >= 0:
         return f"a step between {count(parting.within + 1)} and {count(parting.step)}"
     return f"step {count(parting.step)}"
+
+
+def at_step(parting: Parting) -> str:
+    """`step 150`, or `by 150` where it was not seen together in the step before."""
+    return f"{'by' if parting.step - parting.within > 1 else 'step'} {count(parting.step)}"
 
 
 def what_parted(parting: Parting) -> str:
@@ -139,9 +155,10 @@ def extent(parting: Parting, last: int) -> str:
 def level_words(level: Level) -> str:
     """`1.75 ± 0.08 against 1.74 ± 0.08, the same`, and how far they lie apart at equal steps."""
     told = f"{band(level.a, level.band_a)} against {band(level.b, level.band_b)}"
+    if level.beyond:
+        return f"{told}, apart"
     share = share_of_noise(level.noise)
-    beside = f" ({share} their noise at a step)" if share else ""
-    return f"{told}, {'apart' if level.beyond else 'the same'}{beside}"
+    return f"{told}, the same" + (f" (at equal steps {share} their noise apart)" if share else "")
 
 
 def band(level: float, half: float) -> str:
@@ -191,6 +208,29 @@ def finding_words(finding: Finding) -> str:
 def said(fact: str) -> str:
     """A fact of one run, as long as it can be read."""
     return presentable(fact, LONG) if fact else "none"
+
+
+def sides(difference: Difference) -> tuple[str, str]:
+    """A fact as each run has it; of two commands what differs, and the words beside it."""
+    if difference.what != "command" or not (difference.a and difference.b):
+        return said(difference.a), said(difference.b)
+    a, b = difference.a.split(" "), difference.b.split(" ")
+    head = _common(a, b)
+    tail = _common(a[head:][::-1], b[head:][::-1])
+    told = (said(" ".join(_unlike(words, head, len(words) - tail))) for words in (a, b))
+    return next(told), next(told)
+
+
+def _common(a: list[str], b: list[str]) -> int:
+    """How many words both begin with."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), min(len(a), len(b)))
+
+
+def _unlike(words: list[str], start: int, end: int) -> list[str]:
+    """Words `start` to `end` with the first of all and the one on each side."""
+    before = words[:start] if start < 3 else [words[0], "…", words[start - 1]]
+    return [*before, *words[start:end], *(words[end:] if len(words) - end < 2 else ["…"])]
 
 
 def next_commands(told: Comparison) -> list[str]:
