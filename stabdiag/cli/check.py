@@ -100,8 +100,10 @@ def _gate(run: Run, config: Configuration, fail_on: str, baseline: Run | None, *
     skipped = {skip.signature for skip in diagnosis.skipped}
     wanted = [entry.id for entry in SIGNATURES if not config.select or entry.id in config.select]
     evaluated = tuple(id for id in wanted if id not in skipped)
-    # A crash that no signature explains is no clean run either, unless only some were asked for.
-    crashed = diagnosis.verdict == "failed" and not diagnosis.findings and whole
+    # A crash that no signature explains is no clean run either, unless only some were asked for; what is not
+    # critical explains none.
+    explained = any(finding.severity == Severity.critical for finding in diagnosis.findings)
+    crashed = diagnosis.verdict == "failed" and not explained and whole
     end = _end(diagnosis) if crashed else ""
     return Gate(diagnosis, failing, evaluated, known if baseline else None, end)
 
@@ -109,7 +111,9 @@ def _gate(run: Run, config: Configuration, fail_on: str, baseline: Run | None, *
 def _end(diagnosis: Diagnosis) -> str:
     if diagnosis.run["signal"]:
         return f"was killed by {diagnosis.run['signal']}"
-    return f"ended with status {diagnosis.run['exit_status']}"
+    if diagnosis.run["exit_status"]:
+        return f"ended with status {diagnosis.run['exit_status']}"
+    return "ended with a loss or weights that are not finite"
 
 
 def _read(path: Path | None, names: tuple[str, ...]) -> Run:

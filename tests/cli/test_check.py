@@ -45,6 +45,16 @@ def test_a_crash_without_a_finding_is_not_clean(stabdiag, record, falling):
     assert stabdiag("check", "--select", "loss-spike").returncode == 0
 
 
+def test_a_lesser_finding_explains_no_crash(stabdiag, record, falling):
+    falling[150] += 3
+    record("spiky", falling)
+    assert "loss-spike" in stabdiag("check", "--fail-on", "info").stdout
+    assert stabdiag("check", "--fail-on", "critical").returncode == 0
+    record("spiky-and-dead", falling, exit_status=1)
+    done = stabdiag("check", "stabdiag-runs/spiky-and-dead", "--fail-on", "critical")
+    assert (done.returncode, done.stdout) == (1, "critical the run ended with status 1\n")
+
+
 def test_a_run_without_a_step_cannot_be_checked(stabdiag, record, falling):
     record("empty", falling[:0])
     done = stabdiag("check")
