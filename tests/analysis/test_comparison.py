@@ -248,3 +248,10 @@ def test_noise_is_that_around_a_trend_and_knows_no_future():
     assert np.array_equal(noise(wild)[:208], noise(quiet)[:208])
     assert (noise(wild)[300:] > 10).all()
     assert not noise(np.zeros((2, 1))).any()
+
+
+def test_runs_that_differ_from_their_first_record_on_are_identical_at_no_step():
+    steps = {"run": np.arange(10, 210, 10)}
+    a, b = (run_of({"run.loss": np.linspace(level, 1, 20)}, steps=steps) for level in (2.0, 3.0))
+    told = compare(a, b)
+    assert (told.identical_until, told.first_bit.step, told.first_bit.within) == (None, 10, -1)

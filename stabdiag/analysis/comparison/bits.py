@@ -30,7 +30,7 @@ class Bits:
 def same_bits(a: Run, b: Run, tolerance: Tolerance) -> Bits:
     """Over all series that the same training repeats; of runs that drew other samples of what flows through
     the model, only over what is of all of it."""
-    values, last, found = 0, -1, []
+    values, last, found, began = 0, -1, [], []
     for series in repeated_series(a, b):
         if tolerance.resampled and series.partition(".")[0] not in WHOLE:
             continue
@@ -40,11 +40,12 @@ def same_bits(a: Run, b: Run, tolerance: Tolerance) -> Bits:
         both = ~np.isnan(pair.a) & ~np.isnan(pair.b)
         values += int(both.sum())
         last = max(last, int(pair.steps[-1]))
+        began += pair.steps[both.any(axis=1)][:1].tolist()
         found += list(_first(pair, both))
     place, first = min(found, key=lambda one: one[0], default=(None, None))
     if place is None or first is None:
         return Bits(last if values else None, None, values)
-    until = first.step - 1 if first.step else None
+    until = first.step - 1 if first.step > min(began) else None
     return Bits(until, replace(first, within=-1 if until is None else until), values)
 
 
