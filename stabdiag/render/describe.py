@@ -12,7 +12,7 @@ from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
-from stabdiag.render.numbers import count, duration, number, percent
+from stabdiag.render.numbers import count, duration, fingerprint, number, percent
 
 VERDICT_WORDS = {"stable": "Stable", "at-risk": "At risk", "unstable": "Unstable", "failed": "Failed"}
 
@@ -54,8 +54,8 @@ def titled(finding: Finding) -> str:
 
 def running(title: str) -> str:
     """A title in the middle of a sentence: `The loss jumps` as `the loss jumps`."""
-    first, _, rest = title.partition(" ")
-    return f"{first.lower()} {rest}" if first in ("The", "A", "An", "No") else title
+    named = title.startswith("Adam") or any(letter.isupper() for letter in title.partition(" ")[0][1:])
+    return title if named else title[:1].lower() + title[1:]
 
 
 def span(finding: Finding) -> str:
@@ -145,7 +145,7 @@ def _batch(batch: Batch | None) -> str:
         return ""
     told = f"the batch of step {count(batch.step)}"
     if batch.fingerprint is not None:
-        told += f", fingerprint {batch.fingerprint}"
+        told += f", fingerprint {fingerprint(batch.fingerprint)}"
     if batch.again:
         more = " and others" if len(batch.again) > 3 else ""
         told += f", trained on at {', '.join(count(step) for step in batch.again[:3])}{more} as well"

@@ -133,9 +133,9 @@ def test_batches_are_told_by_their_fingerprints() -> None:
     (drawn,) = VIEWS["batches"].draw(run, Panel(series=("batch.fingerprint",), view="batches"))
     assert drawn.caption.startswith("100 batches of tokens, 90 different")
     assert drawn.head == ("step", "fingerprint", "loss", "also at steps")
-    assert drawn.rows[0][:3] == ("40", "1040", "NaN")
-    assert drawn.rows[1][:3] == ("70", "1070", "9")
-    assert drawn.rows[2] == ("95", "1005", "5", "5"), "the batch of step 5 came again"
+    assert drawn.rows[0][:3] == ("40", "000410", "NaN")
+    assert drawn.rows[1][:3] == ("70", "00042e", "9")
+    assert drawn.rows[2] == ("95", "0003ed", "5", "5"), "the batch of step 5 came again"
     assert (
         list(VIEWS["batches"].draw(run_of({"run.loss": [1.0]}), Panel(series=("batch.fingerprint",)))) == []
     )
