@@ -16,6 +16,9 @@ from stabdiag.render.numbers import count, duration, number, percent
 
 VERDICT_WORDS = {"stable": "Stable", "at-risk": "At risk", "unstable": "Unstable", "failed": "Failed"}
 
+NAMES = ("Adam's",)
+"""Words of titles that are written with a capital wherever they stand."""
+
 SIGNALS = {
     "SIGKILL": "killed by SIGKILL (out of memory?)",
     "SIGTERM": "ended by SIGTERM (a scheduler's time limit?)",
@@ -54,8 +57,8 @@ def titled(finding: Finding) -> str:
 
 def running(title: str) -> str:
     """A title in the middle of a sentence: `The loss jumps` as `the loss jumps`."""
-    first, _, rest = title.partition(" ")
-    return f"{first.lower()} {rest}" if first in ("The", "A", "An", "No") else title
+    first, _, _ = title.partition(" ")
+    return title if first in NAMES or first[1:] != first[1:].lower() else title[:1].lower() + title[1:]
 
 
 def span(finding: Finding) -> str:
