@@ -16,6 +16,9 @@ from stabdiag.render.numbers import count, duration, fingerprint, number, percen
 
 VERDICT_WORDS = {"stable": "Stable", "at-risk": "At risk", "unstable": "Unstable", "failed": "Failed"}
 
+NAMES = ("Adam's",)
+"""Words of titles that are written with a capital wherever they stand."""
+
 SIGNALS = {
     "SIGKILL": "killed by SIGKILL (out of memory?)",
     "SIGTERM": "ended by SIGTERM (a scheduler's time limit?)",
@@ -54,8 +57,8 @@ def titled(finding: Finding) -> str:
 
 def running(title: str) -> str:
     """A title in the middle of a sentence: `The loss jumps` as `the loss jumps`."""
-    named = title.startswith("Adam") or any(letter.isupper() for letter in title.partition(" ")[0][1:])
-    return title if named else title[:1].lower() + title[1:]
+    first, _, _ = title.partition(" ")
+    return title if first in NAMES or first[1:] != first[1:].lower() else title[:1].lower() + title[1:]
 
 
 def span(finding: Finding) -> str:

@@ -13,8 +13,9 @@ from stabdiag.core.diagnosis import Diagnosis, FirstMover, Incident
 from stabdiag.core.finding import CauseRanked, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
-from stabdiag.render import figures
+from stabdiag.render import describe, figures
 from stabdiag.render.argument import argument
+from stabdiag.render.curve import Curve, loss_curve
 from stabdiag.render.dashboard import Panel
 from stabdiag.render.hosts import ARGUMENTS, host_codes
 from stabdiag.render.page import render_page
@@ -77,6 +78,21 @@ def test_the_timeline_marks_what_moved_first_and_its_lead(
     assert (bar["x0"], bar["x1"], bar["label"]["text"]) == (1431, 1455, "24 steps")
     page = render_page(failed_run, told, "cdn")
     assert page.count('<path class="mover"') == 1
+
+
+def test_no_tick_stands_between_steps_and_a_constant_learning_rate_stands_above_zero(
+    failed_run: Run, failed_diagnosis: Diagnosis
+) -> None:
+    alone = Curve("a", np.array([198]), np.array([3.0]))
+    assert figures.line_chart([alone], ["a"], "")["layout"]["xaxis"]["dtick"] == 1
+    assert "dtick" not in figures.line_chart([loss_curve(failed_run)], ["a"], "")["layout"]["xaxis"]
+    assert figures.timeline(failed_run, failed_diagnosis)["layout"]["yaxis2"]["rangemode"] == "tozero"
+
+
+def test_titles_run_on_in_a_sentence_and_names_keep_their_capital() -> None:
+    titles = ("Each step replaces", "The loss jumps", "Adam's epsilon", "ReLU dies", "A jump")
+    told = [describe.running(title) for title in titles]
+    assert told == ["each step replaces", "the loss jumps", "Adam's epsilon", "ReLU dies", "a jump"]
 
 
 @pytest.mark.parametrize(
