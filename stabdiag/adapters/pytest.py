@@ -94,7 +94,8 @@ def _begun(
         folder = folders.mktemp("stabdiag")
         return watch(log_dir=folder, name="run", every=every), config, Severity[fail_on]
     except StabdiagError as error:
-        pytest.fail(f"stabdiag: {error.message}. {error.hint}", pytrace=False)
+        said = ". ".join(filter(None, (error.message, error.hint)))
+        raise pytest.fail.Exception(f"stabdiag: {said}", pytrace=False) from None
 
 
 def _several(names: tuple[str, ...] | str) -> tuple[str, ...]:

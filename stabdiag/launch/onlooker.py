@@ -16,7 +16,7 @@ from stabdiag.core.run import Run, RunInfo
 from stabdiag.launch.listener import Listeners
 from stabdiag.render.look import Look, State
 from stabdiag.render.progress import Length, progress
-from stabdiag.store.directory import DEFAULT, resolve_run
+from stabdiag.store.directory import DEFAULT, is_run, resolve_run
 from stabdiag.store.findings import NAME, read_findings
 from stabdiag.store.follower import Follower
 
@@ -149,6 +149,8 @@ def _state(run: Run, now: float) -> State:
         return State.waiting
     times = [float(data.times[-1]) for data in run.kinds.values() if len(data.times)]
     last = max([*times, *(event.time for event in run.events)], default=now)
+    if now - last > CLOSING and not (run.path and is_run(run.path)):
+        return State.quiet  # another tool's log does not say whether its training goes on
     if now - last > CLOSING and not _alive(run):
         return State.gone
     return State.training if run.steps else State.waiting

@@ -13,6 +13,8 @@ from stabdiag.core.tier import Tier
 from stabdiag.render.numbers import count, number
 
 TIERS = tuple(tier.name.lower() for tier in Tier)
+EARLY, FREE = 1000, 150.0
+"""So many steps at first earn as if none were short: together the budget's share of so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,11 @@ def cost(run: Run, diagnosis: Diagnosis) -> Cost:
     seconds = None
     if "run.overhead" in run and np.isfinite(run.table("run.overhead").first()).any():
         seconds = float(np.nansum(run.table("run.overhead").first(), dtype=np.float64))
-    return Cost(None if percent is None else float(percent), seconds, _allowed(run), _steps(run))
+    share = None if percent is None else float(percent)
+    return Cost(share, seconds, _allowed(run, share), _steps(run))
 
 
-def _allowed(run: Run) -> str:
+def _allowed(run: Run, percent: float | None) -> str:
     configuration = run.info.configuration
     every = configuration.get("every")
     if every:
@@ -71,7 +74,11 @@ def _allowed(run: Run) -> str:
     if "budget" not in configuration:
         return ""
     budget = configuration["budget"]
-    return "no budget: every step whole" if budget is None else f"budget {number(100 * float(budget))} %"
+    if budget is None:
+        return "no budget: every step whole"
+    early = run.steps <= EARLY and percent is not None and percent > 100 * float(budget)
+    free = f", and {number(FREE * float(budget))} s in the first thousand steps" if early else ""
+    return f"budget {number(100 * float(budget))} %{free}"
 
 
 def _steps(run: Run) -> dict[str, int]:

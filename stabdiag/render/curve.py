@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from stabdiag.core.run import Run
 from stabdiag.render.downsample import downsample
 
+OF_THE_LOSS = frozenset({"loss", "grad_norm", "clipped_grad_norm"})
+"""Statistics of the run that are not finite where its loss is not: `run.nonfinite` counts losses alone."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -31,17 +34,25 @@ class Curve:
 def curve(run: Run, series: str, site: str) -> Curve:
     """KeyError where the series has no such site, MissingSeries where the run lacks the series.
 
-    A NaN counts as measured only where `<kind>.nonfinite` says so.
+    A NaN counts as measured only where the series' flag says so.
     """
     table = run.table(series)
     values = table.column(site).astype(np.float64)
     measured = ~np.isnan(values)
-    flag = f"{series.partition('.')[0]}.nonfinite"
-    if flag in run:
+    flag = flag_of(run, series)
+    if flag is not None:
         measured |= run.table(flag).column(site) > 0
     kept = values[measured]
     kept[np.isinf(kept)] = np.nan
     return Curve(site, table.steps[measured], kept)
+
+
+def flag_of(run: Run, series: str) -> str | None:
+    """The series that is positive where a NaN of this one is a measured one; None where nothing tells."""
+    kind, _, statistic = series.partition(".")
+    flag = f"{kind}.nonfinite"
+    told = flag in run and statistic != "nonfinite" and (kind != "run" or statistic in OF_THE_LOSS)
+    return flag if told else None
 
 
 def curves(run: Run, series: str, sites: tuple[str, ...], most: int) -> list[Curve]:

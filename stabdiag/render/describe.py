@@ -12,9 +12,12 @@ from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
-from stabdiag.render.numbers import count, duration, number, percent
+from stabdiag.render.numbers import count, duration, fingerprint, number, percent
 
 VERDICT_WORDS = {"stable": "Stable", "at-risk": "At risk", "unstable": "Unstable", "failed": "Failed"}
+
+NAMES = ("Adam's",)
+"""Words of titles that are written with a capital wherever they stand."""
 
 SIGNALS = {
     "SIGKILL": "killed by SIGKILL (out of memory?)",
@@ -54,8 +57,8 @@ def titled(finding: Finding) -> str:
 
 def running(title: str) -> str:
     """A title in the middle of a sentence: `The loss jumps` as `the loss jumps`."""
-    first, _, rest = title.partition(" ")
-    return f"{first.lower()} {rest}" if first in ("The", "A", "An", "No") else title
+    first, _, _ = title.partition(" ")
+    return title if first in NAMES or first[1:] != first[1:].lower() else title[:1].lower() + title[1:]
 
 
 def span(finding: Finding) -> str:
@@ -145,7 +148,7 @@ def _batch(batch: Batch | None) -> str:
         return ""
     told = f"the batch of step {count(batch.step)}"
     if batch.fingerprint is not None:
-        told += f", fingerprint {batch.fingerprint}"
+        told += f", fingerprint {fingerprint(batch.fingerprint)}"
     if batch.again:
         more = " and others" if len(batch.again) > 3 else ""
         told += f", trained on at {', '.join(count(step) for step in batch.again[:3])}{more} as well"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.core.run import Floats, Run
+from stabdiag.render.curve import flag_of
 
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.intp]
@@ -104,10 +105,9 @@ class Measured:
 
     def __init__(self, run: Run, series: str, join: Join | None = None) -> None:
         table = run.table(series)
-        kind, _, statistic = series.partition(".")
-        flag = f"{kind}.nonfinite"
+        flag = flag_of(run, series)
         self._values = table.values
-        self._flags = run.table(flag).values if flag in run and statistic != "nonfinite" else None
+        self._flags = None if flag is None else run.table(flag).values
         self._join = join
         self.height = max(BLOCK // max(len(table.sites), 1), 1)
         everything = (slice(a, a + self.height) for a in range(0, len(table.steps), self.height))

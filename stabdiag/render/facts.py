@@ -15,8 +15,8 @@ def facts(run: Run, diagnosis: Diagnosis) -> list[tuple[str, str]]:
     info = run.info
     started = datetime.fromtimestamp(info.started, timezone.utc) if info.started is not None else None
     block, spent = diagnosis.run, cost(run, diagnosis)
-    # The cost tells of these in words.
-    configured = [(k, v) for k, v in info.configuration.items() if k not in ("budget", "every")]
+    # What was asked for; the cost tells of the cadence in words.
+    configured = [(k, v) for k, v in info.configuration.items() if v and k not in ("budget", "every")]
     known = [
         ("directory", str(block.get("path") or "")),
         ("started", started.strftime("%Y-%m-%d %H:%M:%S UTC") if started else ""),

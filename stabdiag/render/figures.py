@@ -22,6 +22,7 @@ from stabdiag.render.numbers import count
 POINTS = 1000
 EVIDENCE_SITES = 4
 LEARNING_RATES = 4
+FEW_STEPS = 5
 MOVERS = 3
 """Incidents whose first mover the timeline marks."""
 
@@ -55,7 +56,7 @@ def timeline(run: Run, diagnosis: Diagnosis) -> dict[str, Any]:
         "height": 380,
         "xaxis": {**_steps_axis([loss, *rates]), "anchor": "y2" if rates else "y"},
         "yaxis": {"title": {"text": "loss"}, "domain": [floor, 1], **_scale(loss.finite)},
-        "yaxis2": {"title": {"text": "lr"}, "domain": [0, 0.24], "nticks": 4},
+        "yaxis2": {"title": {"text": "lr"}, "domain": [0, 0.24], "nticks": 4, "rangemode": "tozero"},
         "yaxis3": _hidden([floor, 1]),
         "shapes": [
             *(_shaded(finding, rank) for rank, finding in enumerate(spans, 1)),
@@ -113,9 +114,11 @@ def line_chart(
 
 
 def _steps_axis(shown: Sequence[Curve]) -> dict[str, Any]:
-    """All steps of `shown`, to the edges."""
+    """All steps of `shown`, to the edges; never a tick between two steps."""
     steps = np.concatenate([c.steps for c in shown])
-    return {"title": {"text": "step"}, "range": [int(steps.min()) - 0.5, int(steps.max()) + 0.5]}
+    first, last = int(steps.min()), int(steps.max())
+    ticks = {"dtick": 1} if last - first < FEW_STEPS else {}
+    return {"title": {"text": "step"}, "range": [first - 0.5, last + 0.5], **ticks}
 
 
 def _scale(values: NDArray[np.float64], log: bool = False) -> dict[str, Any]:
@@ -123,7 +126,10 @@ def _scale(values: NDArray[np.float64], log: bool = False) -> dict[str, Any]:
     if not len(values) or not (spans_decades(values) or (log and values.min() > 0)):
         return {"type": "linear"}
     decades = float(np.log10(values.max() / values.min()))
-    return {"type": "log", "dtick": math.ceil(decades / 6)} if decades >= 2 else {"type": "log"}
+    if decades < 1:
+        return {"type": "log"}
+    # "D2": at 1, 2 and 5 of each decade; all nine would stand on each other.
+    return {"type": "log", "dtick": math.ceil(decades / 6) if decades >= 2 else "D2"}
 
 
 def _line(curve: Curve, position: int, name: str) -> dict[str, Any]:

@@ -32,8 +32,11 @@ class HeatMap:
 
 
 def heat_maps(run: Run, series: Sequence[str], cells: int) -> list[HeatMap]:
-    """One a series in which anything was measured, in their order; about `cells` in all."""
+    """One a series in which anything was measured, in their order; about `cells` in all. None where no
+    series has several sites: there are no layers to lay over the steps, as in most logs of other tools."""
     named = [name for name in series if _drawable(run, name)]
+    if all(len(run.table(name).sites) < 2 for name in named):
+        return []
     rows = sum(len(run.table(name).sites) for name in named)
     columns = min(COLUMNS, max(cells // max(rows, 1), 20))
     return [heat_map(run, name, columns) for name in named]

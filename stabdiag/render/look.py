@@ -13,6 +13,7 @@ from stabdiag.render.progress import Progress
 class State(Enum):
     waiting = "waiting for its first step"
     training = "training"
+    quiet = "nothing was written lately"
     gone = "its processes are gone, and nobody wrote how they ended"
     ended = "finished"
 

@@ -71,6 +71,8 @@ class LiveView(threading.Thread):
                 run = self._look()
                 if run.steps:
                     self._show(live_fragment(run, diagnose(run, self._config)))
+                elif last:
+                    self._show("")
                 pause = max(PERIOD, (time.thread_time() - began) / SHARE)
         except Exception as error:
             told = Markup("<div>the live view failed, recording goes on: {}: {}</div>")

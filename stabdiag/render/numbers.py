@@ -25,6 +25,11 @@ def count(amount: int, noun: str = "", plural: str = "") -> str:
     return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}" if noun else f"{amount:,}"
 
 
+def fingerprint(of: int) -> str:
+    """`5eca8f`: six digits, as the fingerprints of batches are told everywhere."""
+    return f"{of:06x}"
+
+
 def percent(share: float) -> str:
     """`share` in 0..1; a belief below one is never told as a certainty."""
     points = round(share * 100)

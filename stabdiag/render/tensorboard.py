@@ -16,6 +16,7 @@ from stabdiag.core.errors import StabdiagError
 from stabdiag.core.finding import Severity
 from stabdiag.core.run import KindData, Run
 from stabdiag.render import tensorboard_summaries as summaries
+from stabdiag.render.curve import OF_THE_LOSS
 from stabdiag.render.dashboard import Dashboard
 from stabdiag.render.downsample import downsample
 from stabdiag.render.tensorboard_layout import categories
@@ -114,7 +115,8 @@ def _rows(kind: str, data: KindData, limit: int) -> Iterator[tuple[int, float, l
     measured = _measured(data)
     kept: dict[str, NDArray[np.bool_]] = {}
     for name, values in data.values.items():
-        wanted = (values > 0) if name == "nonfinite" else (measured | ~np.isnan(values))
+        told = kind != "run" or name in OF_THE_LOSS
+        wanted = (values > 0) if name == "nonfinite" else ((measured & told) | ~np.isnan(values))
         kept[name] = _thinned(values, wanted, limit)
     tags = {name: [summaries.tag(f"{kind}.{name}", site.name) for site in data.sites] for name in kept}
     spread = [kept[name] for name in summaries.QUANTILES if name in kept]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stabdiag.core.run import Run
+from stabdiag.render.curve import flag_of
 from stabdiag.render.numbers import number
 
 HISTORY = 100
@@ -59,8 +60,8 @@ def _standings(run: Run, series: str) -> Iterator[Standing]:
     table = run.table(series)
     values = table.values[-HISTORY - 1 :].astype(np.float64)
     measured = ~np.isnan(values)
-    flag = f"{series.partition('.')[0]}.nonfinite"
-    if flag in run:
+    flag = flag_of(run, series)
+    if flag is not None:
         measured |= run.table(flag).values[-HISTORY - 1 :] > 0
     # Of the first steps all is far from where it settles.
     late = values[len(values) // 2 : -1]

@@ -13,7 +13,7 @@ from stabdiag.store.importer import LARGEST_STEP, Log
 
 COUNTERS = (
     "global_step", "step", "steps", "iteration", "iterations", "iter", "num_updates", "update", "updates",
-    "_step", "batch", "epoch",
+    "current_steps", "it", "_step", "batch", "epoch",
 )  # fmt: skip
 """What counts steps, the best first, alone or after a slash: wandb's `_step` counts calls, not steps."""
 CLOCKS = ("_timestamp", "timestamp", "wall_time", "wall time", "time", "_runtime", "runtime")
@@ -21,6 +21,7 @@ OFTEN = 0.9
 """Share of the rows that a counter has to be in."""
 HEAD = 1 << 16
 """Characters that tell what a file holds."""
+DEEPEST = 16
 LONG = ("metric", "name", "key", "tag")
 """In tables of one number a row, beside its `value`, what says which number it is."""
 
@@ -79,7 +80,7 @@ def keeps_books(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().rpartition("/")[2]
+    return re.sub(r"[\s-]+", "_", name.strip().lower().rpartition("/")[2])
 
 
 def _named(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
@@ -106,12 +107,13 @@ def number(value: Any) -> float | None:
         return None
 
 
-def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested objects with their names joined by a slash. Lists are no numbers and are left out."""
+def flat(row: Mapping[str, Any], prefix: str = "", deep: int = 0) -> dict[str, Any]:
+    """Nested objects with their names joined by a slash. Lists, and what is nested beyond DEEPEST, are no
+    numbers and are left out."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}/")
+            found |= flat(value, f"{prefix}{name}/", deep + 1) if deep < DEEPEST else {}
         elif isinstance(name, str) and not isinstance(value, list):
             found[prefix + name] = value
     return found

@@ -347,6 +347,13 @@ def test_a_loss_that_returned_is_a_benign_transient_and_one_that_stayed_up_is_no
     assert support("benign-transient", run(80, 1), calm) == 0.0
 
 
+def test_how_fast_a_loss_was_back_is_told_in_steps_and_not_in_records():
+    calm = Finding(Severity.warning, 1.0, ("run",), 600, 600, 610, "it did", signature="loss-spike")
+    loss = with_jump(2.0, 3, at=60)
+    run = run_of({"run.loss": loss}, steps={"run": np.arange(0, 10 * STEPS, 10)})
+    assert "within 50 steps" in CAUSES["benign-transient"].weigh(run, calm).because
+
+
 def test_a_loss_beyond_a_guess_is_damage_and_one_below_it_may_be_rare_data():
     def run(factor):
         return run_of(

@@ -261,9 +261,10 @@ def test_a_norm_that_was_added_up_in_another_order_is_no_difference_of_the_train
 
 
 def test_runs_are_the_same_only_until_a_step_that_both_recorded():
-    at = np.arange(10, STEPS, 10)
-    a, b = (run_of({"run.loss": course(seed, width=1)[at, 0]}, steps={"run": at}) for seed in (1, 2))
-    assert compare(a, b).identical_until is None
+    steps, falling = {"run": np.arange(10, 210, 10)}, np.linspace(2, 1, 20)
+    other = np.where(np.arange(20) < 5, falling, 3)
+    told = compare(*(run_of({"run.loss": loss}, steps=steps) for loss in (falling, other)))
+    assert (told.identical_until, told.first_bit.step) == (50, 60)
 
 
 def test_what_the_log_of_another_tool_does_not_tell_is_no_difference():
@@ -274,3 +275,10 @@ def test_what_the_log_of_another_tool_does_not_tell_is_no_difference():
     rich = made(series={"update.ratio": course(9)})
     assert compare(rich, made(info=log)).only_a.series == ()
     assert compare(rich, made()).only_a.series == ("update.ratio",)
+
+
+def test_runs_that_differ_from_their_first_record_on_are_identical_at_no_step():
+    steps = {"run": np.arange(10, 210, 10)}
+    a, b = (run_of({"run.loss": np.linspace(level, 1, 20)}, steps=steps) for level in (2.0, 3.0))
+    told = compare(a, b)
+    assert (told.identical_until, told.first_bit.step, told.first_bit.within) == (None, 10, -1)

@@ -139,3 +139,12 @@ def test_a_failure_ends_the_looking_and_is_kept(tmp_path):
     looking.start()
     assert looking.over.wait(20)
     assert isinstance(looking.failure, DamagedRun)
+
+
+def test_of_the_log_of_another_tool_nobody_knows_whether_its_training_goes_on(tmp_path):
+    log = tmp_path / "logs" / "metrics.csv"
+    log.parent.mkdir()
+    log.write_text(f"step,loss,timestamp\n1,2.0,{time.time() - LONG_AGO}\n")
+    assert onlooker(log.parent).look().state is State.quiet
+    log.write_text(f"step,loss,timestamp\n1,2.0,{time.time()}\n")
+    assert onlooker(log.parent).look().state is State.training

@@ -214,7 +214,7 @@ def failed_diagnosis() -> Diagnosis:
             "lower-lr",
             "Lower the learning rate",
             "lower the peak learning rate from 3e-3 to 9e-4, where the update ratio stays below 1e-3",
-            "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4)",
+            "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4, betas=(0.9, 0.95))",
             {"lr_scale": 0.3},
         ),
         FixAdvice(

@@ -13,8 +13,9 @@ from stabdiag.core.diagnosis import Diagnosis, FirstMover, Incident
 from stabdiag.core.finding import CauseRanked, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
-from stabdiag.render import figures
+from stabdiag.render import describe, figures
 from stabdiag.render.argument import argument
+from stabdiag.render.curve import Curve, loss_curve
 from stabdiag.render.dashboard import Panel
 from stabdiag.render.hosts import ARGUMENTS, host_codes
 from stabdiag.render.page import render_page
@@ -79,6 +80,21 @@ def test_the_timeline_marks_what_moved_first_and_its_lead(
     assert page.count('<path class="mover"') == 1
 
 
+def test_no_tick_stands_between_steps_and_a_constant_learning_rate_stands_above_zero(
+    failed_run: Run, failed_diagnosis: Diagnosis
+) -> None:
+    alone = Curve("a", np.array([198]), np.array([3.0]))
+    assert figures.line_chart([alone], ["a"], "")["layout"]["xaxis"]["dtick"] == 1
+    assert "dtick" not in figures.line_chart([loss_curve(failed_run)], ["a"], "")["layout"]["xaxis"]
+    assert figures.timeline(failed_run, failed_diagnosis)["layout"]["yaxis2"]["rangemode"] == "tozero"
+
+
+def test_titles_run_on_in_a_sentence_and_names_keep_their_capital() -> None:
+    titles = ("Each step replaces", "The loss jumps", "Adam's epsilon", "ReLU dies", "A jump")
+    told = [describe.running(title) for title in titles]
+    assert told == ["each step replaces", "the loss jumps", "Adam's epsilon", "ReLU dies", "a jump"]
+
+
 @pytest.mark.parametrize(
     ("code", "hugging_face", "lightning"),
     [
@@ -133,9 +149,9 @@ def test_batches_are_told_by_their_fingerprints() -> None:
     (drawn,) = VIEWS["batches"].draw(run, Panel(series=("batch.fingerprint",), view="batches"))
     assert drawn.caption.startswith("100 batches of tokens, 90 different")
     assert drawn.head == ("step", "fingerprint", "loss", "also at steps")
-    assert drawn.rows[0][:3] == ("40", "1040", "NaN")
-    assert drawn.rows[1][:3] == ("70", "1070", "9")
-    assert drawn.rows[2] == ("95", "1005", "5", "5"), "the batch of step 5 came again"
+    assert drawn.rows[0][:3] == ("40", "000410", "NaN")
+    assert drawn.rows[1][:3] == ("70", "00042e", "9")
+    assert drawn.rows[2] == ("95", "0003ed", "5", "5"), "the batch of step 5 came again"
     assert (
         list(VIEWS["batches"].draw(run_of({"run.loss": [1.0]}), Panel(series=("batch.fingerprint",)))) == []
     )

@@ -81,3 +81,11 @@ def test_a_run_that_does_not_say_what_it_cost_has_no_line_for_it(stable: Verdict
     assert cost(run, stable(run)).words == ""
     assert not [line for line in summary_lines(run, stable(run)) if line.startswith("recorded")]
     assert "ecorder" not in render_markdown(run, stable(run))
+
+
+@pytest.mark.parametrize(("percent", "free"), [(45.5, ", and 3 s in the first thousand steps"), (1.9, "")])
+def test_what_is_free_at_first_is_told_where_it_shows(percent: float, free: str, stable: Verdict) -> None:
+    run = _run({"budget": 0.02, "every": None})
+    diagnosis = stable(run)
+    spent = cost(run, replace(diagnosis, run={**diagnosis.run, "overhead_percent": percent}))
+    assert spent.allowed == f"budget 2 %{free}"

@@ -6,6 +6,7 @@ import pytest
 from stabdiag.core.run import MissingSeries
 from stabdiag.core.synthetic import run_of
 from stabdiag.render.curve import curve, curves, loss_curve, nonfinite_steps
+from stabdiag.render.envelope import Measured
 from stabdiag.render.sparkline import sparkline
 
 NAN, INF = float("nan"), float("inf")
@@ -16,6 +17,21 @@ def test_a_gap_in_the_measurement_is_no_nonfinite_value() -> None:
     drawn = curve(run, "grad.norm", "run")
     assert drawn.steps.tolist() == [0, 2, 3]
     assert np.isnan(drawn.values).tolist() == [False, True, True]
+
+
+def test_what_a_lost_loss_does_not_spoil_is_a_gap_where_it_is_not_measured() -> None:
+    run = run_of(
+        {
+            "run.loss": [1.0, NAN, NAN],
+            "run.memory": [5.0, NAN, 6.0],
+            "run.grad_norm": [1.0, NAN, NAN],
+            "run.nonfinite": [0.0, 1.0, 1.0],
+        }
+    )
+    assert curve(run, "run.memory", "run").steps.tolist() == [0, 2]
+    assert curve(run, "run.grad_norm", "run").steps.tolist() == [0, 1, 2]
+    steps, (values, broken) = (measured := Measured(run, "run.memory")).steps, measured.block(measured.rows)
+    assert (steps.tolist(), values.ravel().tolist(), broken.any()) == ([0, 2], [5.0, 6.0], False)
 
 
 def test_without_a_count_of_nonfinite_values_only_infinity_is_one() -> None:

@@ -50,3 +50,13 @@ def test_series_without_a_number_and_of_the_run_itself_have_no_map() -> None:
         {"run.loss": [1.0], "output.rms": [[NAN, NAN]], "grad.nonfinite": [[0, 0]], "grad.norm": [[1, 2]]}
     )
     assert [drawn.series for drawn in heat_maps(run, run.series, 500_000)] == ["grad.norm"]
+
+
+def test_a_run_of_which_nothing_has_several_sites_has_no_map() -> None:
+    alone = run_of({"run.loss": [2.0, 1.0], "evaluation.loss": [[2.0], [1.0]]})
+    assert heat_maps(alone, alone.series, 1000) == []
+    beside = run_of({"logits.log_z": [[2.0], [1.0]], "output.rms": [[1.0, 2.0], [1.0, 2.0]]})
+    assert [drawn.series for drawn in heat_maps(beside, beside.series, 1000)] == [
+        "logits.log_z",
+        "output.rms",
+    ]

@@ -51,13 +51,13 @@ def test_the_summary_of_a_batch_says_its_fingerprint(failed_run: Run, told: Diag
     alone = replace(told.findings[3], sites=("run",))
     one = replace(told, findings=(*told.findings[:3], alone), incidents=told.incidents[1:])
     assert any(
-        "the batch of step 700, fingerprint 14333250" in s for s in summary_lines(failed_run, one, width=120)
+        "the batch of step 700, fingerprint dab542" in s for s in summary_lines(failed_run, one, width=120)
     )
 
 
 def test_every_report_says_what_moved_first_and_whom_to_blame(failed_run: Run, told: Diagnosis) -> None:
     blamed = "blocks.3.attn (CausalSelfAttention, gpt/model.py:39), head 2, rank 1"
-    batch = "the batch of step 700, fingerprint 14333250, trained on at 80, 412 as well"
+    batch = "the batch of step 700, fingerprint dab542, trained on at 80, 412 as well"
     page = render_page(failed_run, told, "cdn")
     for text in (_terminal(failed_run, told), page, render_markdown(failed_run, told).replace("\\", "")):
         for part in (TOLD, blamed, batch):
@@ -100,3 +100,16 @@ def test_the_lead_is_told_as_finely_as_it_is_known(change: dict[str, int], words
     assert describe.first_moved(replace(MOVER, **change)) == f"attention.max_logit at blocks.3.attn, {words}"
     loss = replace(MOVER, series="run.loss", site="run", lead=0)
     assert describe.first_moved(loss) == "the loss itself, step 1,416"
+
+
+@pytest.mark.parametrize(
+    ("title", "inside"),
+    [
+        ("Steps that are too long throw the loss up", "steps that are too long throw the loss up"),
+        ("A batch of damaged data", "a batch of damaged data"),
+        ("Adam's epsilon outweighs the gradients", "Adam's epsilon outweighs the gradients"),
+        ("NaN in the loss", "NaN in the loss"),
+    ],
+)
+def test_a_title_within_a_sentence_begins_small_unless_with_a_name(title: str, inside: str) -> None:
+    assert describe.running(title) == inside

@@ -13,7 +13,8 @@ def test_the_report_tells_the_incidents_and_keeps_code_apart(
     text = render_markdown(failed_run, failed_diagnosis)
     assert text.startswith("## Failed: ")
     assert "| where | `blocks.7.mlp`, `blocks.6.mlp`" in text
-    assert "   ```python\n   optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4)\n   ```" in text
+    code = "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4, betas=(0.9, 0.95))"
+    assert f"   ```python\n   {code}\n   ```" in text
 
 
 def test_user_made_text_is_no_markup(failed_run: Run, failed_diagnosis: Diagnosis) -> None:

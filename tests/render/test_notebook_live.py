@@ -52,6 +52,13 @@ def test_it_changes_at_most_twice_a_second_and_once_more_at_the_end(handle: Hand
     assert "40 steps" in handle.changes[-1][1]
 
 
+def test_where_nothing_trained_nothing_stays(handle: Handle) -> None:
+    view = LiveView(lambda: run_of({}), Configuration())
+    view.start()
+    view.finish()
+    assert [shown for _, shown in handle.changes] == [""]
+
+
 def test_a_failure_is_told_in_its_place_and_ends_the_view_alone(handle: Handle) -> None:
     def fail() -> Run:
         raise RuntimeError("<b>planted</b>")

@@ -115,7 +115,7 @@ def test_all_of_substance_is_there_without_a_script(page: str) -> None:
         "Failed: activations out of hand, in blocks.7.mlp and 3 more, since step 1,430",
         "the update-to-weight ratio passed 1e-2",
         "lower the peak learning rate from 3e-3 to 9e-4",
-        "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4)",
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4, betas=(0.9, 0.95))",
         "blocks.4.attn.qkv",
         "attention ran fused",
         "no gradient scaler is in use",

@@ -148,7 +148,7 @@ def test_the_code_of_a_fix_is_copied(visit: Visit) -> None:
     button.click()
     visit.page.get_by_text("Copied").wait_for()
     copied = visit.page.evaluate("navigator.clipboard.readText()")
-    assert copied == "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4)"
+    assert copied == "optimizer = torch.optim.AdamW(model.parameters(), lr=9e-4, betas=(0.9, 0.95))"
 
 
 def test_the_page_reads_without_a_script(browser: Any, address: str) -> None:

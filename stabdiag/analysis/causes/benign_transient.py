@@ -22,7 +22,8 @@ def benign_transient(run: Run, finding: Finding) -> Weight | None:
     """
     loss = history(run, "run.loss").finite()
     before = loss.before(finding.onset_step)
-    after = loss.within(finding.last_step + 1, finding.last_step + 50).values
+    later = loss.within(finding.last_step + 1, finding.last_step + 50)
+    after = later.values
     if len(before) < 4 or len(after) < 5 or finding.severity is Severity.critical:
         return None
     old, new = float(np.median(before[-16:])), float(np.median(after[-16:]))
@@ -30,9 +31,9 @@ def benign_transient(run: Run, finding: Finding) -> Weight | None:
     if new > old + noise:
         return None
     case = Case()
+    took = int(later.steps[-1]) - finding.last_step
     case.speaks_for(
-        0.25,
-        f"the loss was back at {figure(new)} within {len(after)} steps, and had been {figure(old)} before",
+        0.25, f"the loss was back at {figure(new)} within {took} steps, and had been {figure(old)} before"
     )
     pull = history(run, "run.grad_norm").jump(finding.onset_step)
     if pull is not None:

@@ -41,10 +41,10 @@ def same_bits(a: Run, b: Run, tolerance: Tolerance) -> Bits:
         if pair is None:
             continue
         both = ~np.isnan(pair.a) & ~np.isnan(pair.b)
-        values += int(both.sum())
-        compared.append(pair.steps[both.any(axis=1)])
         if series in TOTALLED:
             both &= _alike(a, b, pair.steps)
+        values += int(both.sum())
+        compared.append(pair.steps[both.any(axis=1)])
         different = _first(pair, both)
         found += [different] if different else []
     first = min(found, key=lambda one: one[0])[1] if found else None

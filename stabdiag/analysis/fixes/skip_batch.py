@@ -20,17 +20,18 @@ def skip_batch(run: Run, finding: Finding) -> Change | None:
     loss = history(run, "run.loss")
     usual, peak = loss.usual(step - 1), loss.peak(step - 1, max(finding.peak_step, step))
     batch = outlier(run, step)
-    if usual is None or peak is None:
-        if batch is None:
-            return None
-        usual, told = 0.0, f"{batch.input} reached {figure(batch.reach)}"
+    if usual is not None and peak is not None and peak[1] > usual:
+        told = f": the loss was {figure(peak[1])} where {figure(usual)} was usual"
+    elif batch is not None:
+        told = f": {batch.input} reached {figure(batch.reach)}"
+    elif usual is not None:
+        told = ""  # the loss was not finite
     else:
-        told = f"the loss was {figure(peak[1])} where {figure(usual)} was usual"
+        return None
     where = batch.step if batch is not None and batch.multiple > 3 else step
     return Change(
-        f"skip steps whose loss is more than 6 standard deviations above the last 128; look at the batch "
-        "of step "
-        f"{where}: {told}",
+        "skip steps whose loss is more than 6 standard deviations above the last 128; look at the batch of "
+        f"step {where}{told}",
         "recent = collections.deque(maxlen=128)\n"
         "# in the loop, after loss.backward():\n"
         "value = loss.item()\n"

@@ -161,7 +161,7 @@ def _holds_another(names: tuple[str, ...], here: np.ndarray) -> np.ndarray:
 def _words(run: Run, origin: Place) -> str:
     site, step = origin.sites[0] if origin.sites else "", origin.first
     if origin.kind == "batch":
-        return f"The batch of step {step} holds non-finite values (input {site})."
+        return f"The batch of step {step} holds non-finite values, in {site}."
     if origin.kind == "output":
         return f"The output of {site or 'the model'} is not finite at step {step}; what comes before it is."
     if origin.kind == "loss":

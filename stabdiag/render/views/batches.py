@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stabdiag.core.run import Run
 from stabdiag.render.dashboard import Panel
 from stabdiag.render.drawing import Drawing
-from stabdiag.render.numbers import count, number
+from stabdiag.render.numbers import count, fingerprint, number
 from stabdiag.render.view import VIEWS, View
 
 ROWS = 8
@@ -37,7 +37,7 @@ def _draw(run: Run, panel: Panel) -> Iterator[Drawing]:
     rows = [
         (
             count(int(steps[i])),
-            str(int(prints[i])),
+            fingerprint(int(prints[i])),
             number(float(losses[i])),
             number(float(reach[i])) if np.isfinite(reach[i]) else "",
             _others(steps[prints == prints[i]], int(steps[i])),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -14,6 +16,8 @@ from stabdiag.store.rows import add_rows, head
 
 SUFFIXES = (".csv", ".tsv")
 VALUE = "value"
+DECIMAL_COMMA = re.compile(r"\s*([+-]?\d*),(\d+([eE][+-]?\d+)?)\s*")
+"""As spreadsheets of half the world write numbers; they part columns by semicolons then."""
 
 
 def _takes(path: Path) -> bool:
@@ -42,11 +46,18 @@ def _lines(text: Iterable[str]) -> Iterator[list[str]]:
     lines = iter(text)
     first = next(lines, "")
     whole = (line.replace("\0", "") for line in chain([first], lines))
-    reader = csv.reader(whole, delimiter=max(",;\t", key=first.count))
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(whole, delimiter=delimiter)
     while True:
         with suppress(csv.Error):  # a field beyond any size: its line is left out
-            yield from reader
+            for line in reader:
+                yield [_with_a_point(field) for field in line] if delimiter == ";" else line
             return
+
+
+def _with_a_point(field: str) -> str:
+    found = DECIMAL_COMMA.fullmatch(field)
+    return f"{found[1]}.{found[2]}" if found else field
 
 
 def _named(header: Sequence[str], path: Path) -> list[str]:
@@ -58,7 +69,17 @@ def _named(header: Sequence[str], path: Path) -> list[str]:
     if "step" in lowered and VALUE in lowered and len(columns) <= 3:
         tag = path.stem.rpartition("tag-")[2]
         return [tag if name.lower() == VALUE else name for name in columns]
-    return plain if len(set(plain)) == len(plain) else columns
+    return plain if len(set(plain)) == len(plain) else _told_apart(columns)
+
+
+def _told_apart(columns: Sequence[str]) -> list[str]:
+    """The first of a name keeps it, the next is `name (2)`."""
+    times = Counter[str]()
+    told = []
+    for name in columns:
+        times[name] += 1
+        told.append(name if times[name] == 1 else f"{name} ({times[name]})")
+    return told
 
 
 IMPORTERS.add(Importer("csv", "CSV of metrics", _claims, _takes, _read, precedence=3))

@@ -34,7 +34,7 @@ def _read(path: Path) -> Log:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, list):
         rows, bad = [row for row in document if isinstance(row, dict)], 0

@@ -47,7 +47,7 @@ def _read(path: Path) -> Log:
     try:
         document = json.loads(text)
         history = document.get("log_history", []) if isinstance(document, dict) else []
-    except ValueError:
+    except (ValueError, RecursionError):
         history = list(_salvaged(text))
         log.notes.append(f"{path.name} is damaged: {len(history):,} entries of its history could be read")
     add_rows(log, [row for row in history if isinstance(row, dict)] if isinstance(history, list) else [])
@@ -61,7 +61,7 @@ def _salvaged(text: str) -> Iterator[Any]:
     while (at := text.find("{", at)) >= 0:
         try:
             entry, at = decoder.raw_decode(text, at)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         yield entry
 

@@ -93,7 +93,7 @@ def _value(text: str) -> Any:
     """JSON with NaN and Infinity; None for what is none."""
     with suppress(ValueError):
         return float(text)  # nearly all are
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         return json.loads(text)
     return None
 

@@ -164,3 +164,36 @@ def test_what_lightning_writes_is_read_by_its_steps(tmp_path):
     assert list(points(written, "run.loss")) == [3, 7, 11, 15, 19, 23, 27, 31]
     for series in ("run.loss", "run.lr", "evaluation.loss"):
         assert points(written, series) == pytest.approx(points(logged, series))
+
+
+@pytest.mark.parametrize("counter", ["it", "Global Step", "train/current_steps"])
+def test_steps_are_counted_under_other_names(read, counter):
+    assert points(read("m.csv", f"{counter},loss\n10,2\n20,1\n"), "run.loss") == {10: 2.0, 20: 1.0}
+
+
+def test_numbers_with_a_decimal_comma_are_read_where_semicolons_part_them(read):
+    run = read("m.csv", 'step;loss;lr\n1;2,5;1e-3\n2;"-1,25";1,5E-4\n')
+    assert points(run, "run.loss") == {1: 2.5, 2: -1.25}
+    assert points(run, "run.lr") == {1: pytest.approx(1e-3), 2: pytest.approx(1.5e-4)}
+
+
+def test_of_columns_of_one_name_the_first_keeps_it_and_the_other_is_told(read):
+    run = read("m.csv", "step,loss,loss\n1,2,9\n2,1,9\n")
+    assert points(run, "run.loss") == {1: 2.0, 2: 1.0}
+    assert any("loss (2)" in note for note in run.notes)
+
+
+@pytest.mark.parametrize("name", ["m.jsonl", "m.json", "trainer_state.json"])
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 100_000, '{"log_history":[' + '{"a":' * 100_000])
+def test_what_is_nested_without_end_is_no_log(read, name, nested):
+    with pytest.raises(DamagedRun, match="holds no numbers"):
+        read(name, nested)
+
+
+def test_objects_are_read_to_a_depth_that_metrics_have(read):
+    deep = '{"a":' * 400 + "1" + "}" * 400
+    run = read(
+        "m.jsonl", f'{{"step":1,"loss":2.0,"more":{{"lr":0.1}},"x":{deep}}}\n{{"step":2,"loss":1.0}}\n'
+    )
+    assert points(run, "run.loss") == {1: 2.0, 2: 1.0}
+    assert not any("a/a" in note for note in run.notes)
