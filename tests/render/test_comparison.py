@@ -43,7 +43,10 @@ def made(parted: bool) -> Run:
         outputs[300:, 11] = np.inf
         loss[PARTED + 5 :] *= 2
     sites = [Site("output", name, "Block", (8, 4), "float32", i) for i, name in enumerate(NAMES)]
-    info = RunInfo(command=("train.py", HOSTILE if parted else "plain"))
+    info = RunInfo(
+        command=("train.py", HOSTILE if parted else "plain"),
+        configuration={"option of a long name": "value" * (9 if parted else 6)},
+    )
     series = {"run.loss": loss, "run.grad_norm": np.ones(STEPS), "output.rms": outputs}
     run = run_of(series, sites={"output": sites}, info=info)
     return Run(run.info, run.kinds, run.events, Path("runs") / ("b" if parted else HOSTILE.replace("/", "")))
