@@ -17,6 +17,8 @@ from stabdiag.core.site import Site
 
 PART = re.compile(r"(.*)\[([he])(\d+)\]")
 RANK = re.compile(r"rank-(\d+)")
+NO_PLACE = ("run", "rank", "batch", "evaluation")
+"""Kinds whose sites are no part of a model."""
 LIBRARY = re.compile(r"\btorch[/\\]nn[/\\]")
 
 
@@ -54,7 +56,7 @@ def _points_at_a_place(mover: FirstMover) -> bool:
 def _site(run: Run, name: str, root: Finding) -> Site | None:
     """The site `name`, in the kinds that the evidence speaks of before others."""
     kinds: Iterable[str] = dict.fromkeys([*(e.series.partition(".")[0] for e in root.evidence), *run.kinds])
-    named = (site for kind in kinds if kind not in ("run", "rank", "batch") for site in run.sites(kind))
+    named = (site for kind in kinds if kind not in NO_PLACE for site in run.sites(kind))
     return next((site for site in named if site.name == name), None)
 
 

@@ -373,3 +373,19 @@ def test_gradients_of_exactly_zero_are_weaker_evidence_of_a_cut_graph_than_absen
     unreachable = finding("unreachable-parameters", onset=0, sites=("layers.0.weight", "layers.1.weight"))
     assert support("detached-graph", run(np.nan), unreachable) > 0.8
     assert 0 < support("detached-graph", run(0.0), unreachable) < 0.4
+
+
+def test_of_a_log_with_nothing_but_a_loss_no_operation_is_blamed():
+    lost = run_of({"run.loss": np.where(np.arange(STEPS) < ONSET, 2.0, np.nan)})
+    assert support("unsafe-operation", lost, finding("nonfinite-origin")) == 0
+
+
+def test_a_loss_that_had_grown_speaks_against_an_unsafe_operation():
+    grown = with_jump(2.0, 1e6, at=ONSET - 2, length=2)
+    grown[ONSET:] = np.nan
+    for loss, blamed in ((grown, False), (np.where(np.isnan(grown), np.nan, 2.0), True)):
+        run = run_of(
+            {"run.loss": loss, "output.nonfinite": np.zeros((STEPS, 2))},
+            sites={"output": outputs(["Linear"] * 2)},
+        )
+        assert (support("unsafe-operation", run, finding("nonfinite-origin")) > 0.15) is blamed

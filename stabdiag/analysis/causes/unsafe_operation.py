@@ -32,6 +32,20 @@ def unsafe_operation(run: Run, finding: Finding) -> Weight | None:
     case, onset = Case(), finding.onset_step
     if _count(run, "grad.nonfinite", onset) and not _count(run, "run.nonfinite", onset):
         case.speaks_for(0.6, f"at step {onset} the gradients were non-finite and the loss was not")
+    _quiet_before(run, onset, case)
+    seen_inside = "output.nonfinite" in run or "grad.nonfinite" in run
+    if not case.weight() and seen_inside:
+        case.speaks_for(0.25, f"{finding.sites[0] if finding.sites else 'it'} was finite until step {onset}")
+    leapt = leap(run, onset)
+    if leapt is not None:
+        case.speaks_against(0.9, leapt.words)
+    if nonfinite_input(run, onset) is not None:
+        case.speaks_against(0.95, "the input itself was not finite")
+    return case.weight()
+
+
+def _quiet_before(run: Run, onset: int, case: Case) -> None:
+    """Whether it came out of quiet: updates, gradients and loss were ordinary, or had grown."""
     near, norm = ratio_near(run, onset - 1), history(run, "run.grad_norm").jump(onset - 1)
     if near is not None and near[1] <= HEALTHY_RATIO:
         case.speaks_for(0.4, f"the updates before were ordinary (median ratio {figure(near[1])})")
@@ -45,14 +59,9 @@ def unsafe_operation(run: Run, finding: Finding) -> Weight | None:
         case.speaks_against(
             0.6 * ramp(norm, 3, 100), f"the gradient norm had grown {figure(norm)}-fold before"
         )
-    if not case.weight():
-        case.speaks_for(0.25, f"{finding.sites[0] if finding.sites else 'it'} was finite until step {onset}")
-    leapt = leap(run, onset)
-    if leapt is not None:
-        case.speaks_against(0.9, leapt.words)
-    if nonfinite_input(run, onset) is not None:
-        case.speaks_against(0.95, "the input itself was not finite")
-    return case.weight()
+    rose = history(run, "run.loss").jump(onset - 1)
+    if rose is not None:
+        case.speaks_against(0.6 * ramp(rose, 3, 100), f"the loss had grown {figure(rose)}-fold before")
 
 
 def _count(run: Run, series: str, step: int) -> float:

@@ -122,9 +122,13 @@ def _routers(run: Run) -> list[_Router]:
     for i, name in enumerate(table.names):
         if match := EXPERT.match(name):
             members.setdefault(match.group(1), []).append(i)
+    sound = np.ones(len(table.steps), bool)
+    if "run.nonfinite" in run:  # of what is not a number a router chooses the first expert
+        loss = run.table("run.nonfinite")
+        sound = ~np.isin(table.steps, loss.steps[loss.first() > 0])
     routers = []
     for name, columns in members.items():
-        rows = np.isfinite(table.values[:, columns]).all(axis=1)
+        rows = np.isfinite(table.values[:, columns]).all(axis=1) & sound
         loads = table.values[rows][:, columns].astype(np.float64)
         steps = table.steps[rows]
         # How a router begins says little of how it goes on, and sparse records must not be averaged with it.

@@ -37,7 +37,7 @@ class Place:
     "nonfinite-origin",
     title="The first value that is not finite",
     needs=("run.loss",),
-    explains=("loss-divergence", "loss-plateau", "update-ratio-low", "dead-units", "moe-router-collapse"),
+    explains=("loss-divergence", "loss-plateau", "update-ratio-low", "dead-units"),
     causes=(
         "nonfinite-input",
         "precision-overflow",
