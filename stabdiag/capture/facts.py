@@ -27,6 +27,8 @@ LOSSES = {
     "KlDiv": "kl-divergence",
 }
 NEAR = 12
+OTHER = {"Log", "Log1p", "Exp", "Sqrt", "Sub", "Rsub"}
+"""What makes another quantity of a loss: its floor and its unit are no longer the same."""
 
 
 def process(world_size: int) -> dict[str, Any]:
@@ -89,6 +91,8 @@ def loss(root: torch.Tensor) -> dict[str, Any]:
         if node is None:
             continue
         name = type(node).__name__.removesuffix("Backward0").removesuffix("Backward")
+        if name in OTHER:
+            continue
         below = [child for child, _ in node.next_functions]
         if name in LOSSES:
             found: dict[str, Any] = {"function": LOSSES[name]}

@@ -39,7 +39,7 @@ JUDGED = Part(
     "judged",
     (*CALIBRATION.architectures, "markov-gpt", "resnet", "gru", "encoder-decoder"),
     (*CALIBRATION.optimizers, "muon", "schedule-free"),
-    seed=2001,
+    seed=3001,
     own=("markov-gpt", "resnet", "gru", "encoder-decoder", "muon", "schedule-free"),
 )
 PARTS = (CALIBRATION, JUDGED)

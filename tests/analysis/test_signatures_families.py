@@ -318,3 +318,23 @@ def test_fixes_of_attention_name_the_layer_whose_logits_grow():
     assert "in blocks.1.attn" in FIXES["qk-norm"].propose(run, finding).text
     assert "in blocks.1.attn" in FIXES["attention-softcap"].propose(run, finding).text
     assert CAUSES["unbounded-attention-logits"].weigh(run, finding).support > 0.7
+
+
+@pytest.mark.parametrize(("height", "severity"), [(0.09, Severity.info), (1.5, Severity.warning)])
+def test_a_batch_that_costs_little_of_what_was_learned_is_only_worth_knowing(height, severity):
+    rng = np.random.default_rng(0)
+    loss = 3.0 * np.exp(-np.arange(400) / 30) + 4e-4 + 1e-5 * rng.standard_normal(400)
+    loss[330] += height
+    findings = list(SIGNATURES["bad-batch"](run_of({"run.loss": loss})))
+    assert [f.severity for f in findings] == [severity]
+
+
+@pytest.mark.parametrize(("rise", "severity"), [(0.0, Severity.info), (0.5, Severity.critical)])
+def test_a_value_that_is_not_finite_out_of_quiet_is_no_harm_of_the_edge(rise, severity):
+    rng = np.random.default_rng(0)
+    loss = 0.3 + 0.5 * np.exp(-np.arange(300) / 40) + 0.005 * rng.standard_normal(300)
+    loss[180:215] += np.linspace(0.0, rise, 35)
+    loss[215:] = np.nan
+    cosine = np.where(np.arange(300) < 40, 0.1, -0.9) + 0.01 * rng.standard_normal(300)
+    (finding,) = SIGNATURES["edge-of-stability"](run_of({"run.loss": loss, "run.grad_cosine": cosine}))
+    assert finding.severity is severity

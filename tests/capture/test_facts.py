@@ -32,6 +32,8 @@ VALUES = torch.rand(6, 5)
             lambda: F.binary_cross_entropy_with_logits(LOGITS, VALUES),
             {"function": "binary-cross-entropy"},
         ),
+        (lambda: F.mse_loss(LOGITS, VALUES).log(), {"function": "unknown", "node": "LogBackward0"}),
+        (lambda: F.mse_loss(LOGITS, VALUES) - 9, {"function": "unknown", "node": "SubBackward0"}),
         (lambda: LOGITS.square().mean(), {"function": "unknown", "node": "MeanBackward0"}),
         (lambda: nn.Parameter(torch.ones(())), {"function": "unknown", "node": "NoneType"}),
     ],

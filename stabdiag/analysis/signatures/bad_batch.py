@@ -54,7 +54,13 @@ class _Outlier:
     causes=("corrupt-batch", "out-of-distribution-batch", "label-noise", "benign-transient"),
 )
 def bad_batch(
-    run: Run, *, z: float = 7.0, loud: float = 12.0, sample: float = 15.0, tail: float = 3.0
+    run: Run,
+    *,
+    z: float = 7.0,
+    loud: float = 12.0,
+    sample: float = 15.0,
+    tail: float = 3.0,
+    share: float = 0.1,
 ) -> Iterator[Finding]:
     """What it means: the data of one step are damaged or from elsewhere: labels that belong to other
     inputs, an unreadable file, degenerate text. One such step is a nuisance, with a large gradient it
@@ -64,7 +70,8 @@ def bad_batch(
     surprise (negative log-likelihood less the entropy of the prediction) lies more than `z` deviations
     above its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the
     upper half where this is the wider one: a loss near zero has its tail above only. Single losses above 6
-    in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud. Or
+    in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud, and
+    raises the loss by the share `share` of all that was learned. Or
     one sample's loss lies `sample` deviations above what the worst of a batch usually has, and as far from
     its own batch: info. Surprise is zero in the mean whatever the batch, for a calibrated model, so hard
     batches do not raise it.
@@ -112,7 +119,7 @@ def bad_batch(
     for part in (whole, single):
         groups = [[o] for o in part] if len(part) <= LISTED else [part]
         for group in groups:
-            yield _finding(run, curve.steps, group, loud, len(part))
+            yield _finding(run, group, loud, share * max(curve.start - curve.best, 0.0), len(part))
 
 
 def _lone(
@@ -171,7 +178,8 @@ def _samples(run: Run, z: float) -> list[tuple[int, float]]:
     return [(step, min(value, before[step])) for step, value in within.items() if step in before]
 
 
-def _finding(run: Run, steps: NDArray[np.int64], group: list[_Outlier], loud: float, count: int) -> Finding:
+def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count: int) -> Finding:
+    """`harmful`: by how much a batch has to raise the loss to be more than worth knowing."""
     worst = max(group, key=lambda outlier: outlier.z)
     step, loss = worst.step, history(run, "run.loss")
     value, usual = loss.at(step), loss.usual(step)
@@ -195,7 +203,10 @@ def _finding(run: Run, steps: NDArray[np.int64], group: list[_Outlier], loud: fl
     told += _identity(run, step, facts)
     if len(group) > 1:
         told += f" It is the worst of {len(group)} such batches."
-    severe = worst.series != "targets.outlying" and (worst.z > loud or len(group) > LISTED)
+    rise = max(
+        (at - usual for o in group if (at := loss.at(o.step)) is not None and usual is not None), default=0.0
+    )
+    severe = worst.series != "targets.outlying" and (worst.z > loud or len(group) > LISTED) and rise > harmful
     site = inputs[0].name if inputs else "run"
     evidence = [Evidence(worst.series, (run.table(worst.series).names[0],))]
     if inputs and "batch.fingerprint" in run:

@@ -116,15 +116,19 @@ def _finding(
 
 
 def _rise(curve: LossCurve, first: int, last: int) -> float:
-    """By how many standard errors the level of the loss at `last` and after lies above its lowest between."""
+    """By how many standard errors the level of the loss at `last` and after lies above its lowest between.
+    Where it is not finite there, that of the values before: no instability makes a NaN out of quiet."""
     inside = (curve.steps >= first) & (curve.steps <= last + curve.window)
     level = curve.level[inside]
     if not np.isfinite(level).any():
         return 0.0
-    if not np.isfinite(curve.values[inside][-1]):
-        return float("inf")
     error = max(curve.noise, 1e-4 * abs(curve.start)) / float(np.sqrt(curve.window))
-    height = float(level[np.isfinite(level)][-1] - np.nanmin(level))
+    values = curve.values[inside]
+    if np.isfinite(values[-1]):
+        at_last = float(level[np.isfinite(level)][-1])
+    else:
+        at_last = float(np.median(values[np.isfinite(values)][-3:]))
+    height = at_last - float(np.nanmin(level))
     return height / error if height > 0.05 * max(curve.progress, 0.0) else 0.0
 
 
