@@ -54,7 +54,7 @@ def assert_harmless(text, most):
 
 def test_an_alert_is_one_harmless_line(diagnosis, tmp_path, capsys):
     live = LiveAnalysis(tmp_path, Configuration(), Voice(), Listeners((), Voice()))
-    live._tell(run_of({"run.loss": [1.0, 2.0, 3.0]}), diagnosis.findings)
+    live._tell(run_of({"run.loss": [1.0, 2.0, 3.0]}), diagnosis)
     told = capsys.readouterr().err
     assert "loss-spike since step 1" in told
     assert len(told.splitlines()) == 1

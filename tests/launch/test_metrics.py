@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import stabdiag
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.finding import Finding, Severity
@@ -24,7 +23,7 @@ from stabdiag.core.site import Site
 from stabdiag.launch.metrics import Metrics
 from stabdiag.launch.voice import Voice
 
-GRAFANA = Path(stabdiag.__file__).parent.parent / "dashboards" / "grafana.json"
+GRAFANA = Path(__file__).parents[2] / "dashboards" / "grafana.json"
 HOSTILE = 'a"b\\c\n{}\x1b[2J\x00\u202e\ud800<script>' + "x" * 100_000
 STATISTICS = (
     *("loss", "lr", "grad_norm", "clipped_grad_norm", "loss_scale", "tokens", "overhead", "step_time"),

@@ -222,7 +222,9 @@ def test_unsafe_operation_is_finite_until_its_step_and_never_after(planted):
 def test_thrashing_scaler_withholds_steps(planted):
     training, truth = planted(FAULTS["thrashing-scaler"])
     training.run()
-    assert training.scaler.get_scale() < 2 ** -(training.steps - truth.step - 12)
+    withheld = training.steps - max(int(state["step"]) for state in training.optimizers[0].state.values())
+    assert withheld >= (training.steps - truth.step) / 4
+    assert training.scaler.get_scale() < 1024
 
 
 def test_lost_optimizer_state_begins_anew(planted):
