@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -66,7 +67,7 @@ def test_the_page_tells_goals_rivals_and_every_miss(zoo, tmp_path):
 def test_the_command_judges_what_is_recorded(zoo, tmp_path):
     output = tmp_path / "page.md"
     done = CliRunner().invoke(command, ["--no-record", "--folder", str(zoo), "--output", str(output)])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0, "".join(traceback.format_exception(done.exception or Exception(done.output)))
     assert "macro F1 1.00, precision 1.00" in done.output
     assert output.is_file()
 
