@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.tracking import GeneralTracker  # type: ignore[import-untyped, unused-ignore]
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from stabdiag.adapters.hosted import Hosted, recorded_by
+from stabdiag.adapters.hosted import HostCallback, recorded_by
 from stabdiag.api import Watch
 from stabdiag.capture.hooks import Hook
 from stabdiag.capture.placement import in_world
@@ -20,7 +18,7 @@ from stabdiag.capture.sink import rank_and_world
 _numbers = count()
 
 
-class StabdiagTracker(GeneralTracker):  # type: ignore[misc, unused-ignore]
+class StabdiagTracker(HostCallback, GeneralTracker):  # type: ignore[misc, unused-ignore]
     """Records what trains from `accelerator.init_trackers` to `accelerator.end_training`; findings go to
     Accelerate's logger.
 
@@ -30,18 +28,10 @@ class StabdiagTracker(GeneralTracker):  # type: ignore[misc, unused-ignore]
 
     name = "stabdiag"
     requires_logging_directory = False
+    logger = "accelerate.stabdiag"
+    tells_its_end = False
 
-    def __init__(
-        self,
-        log_dir: str | Path = "stabdiag-runs",
-        name: str | None = None,
-        budget: str | float = "2%",
-        every: int | None = None,
-        keep_batches: int = 0,
-    ) -> None:
-        super().__init__()
-        log = logging.getLogger("accelerate.stabdiag")
-        self._hosted = Hosted(log, False, log_dir, name, budget, every, keep_batches)
+    def prepare(self) -> None:
         # Accelerate starts and ends trackers in the main process alone: the others follow that one.
         self._key = f"stabdiag/tracker/{next(_numbers)}"
         if rank_and_world()[0] > 0:

@@ -9,7 +9,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from stabdiag.api import Watch, watch
 from stabdiag.capture.sink import rank_and_world
@@ -116,6 +116,38 @@ class Hosted:
             self._log.warning(
                 f"stabdiag: the diagnosis failed, the run is kept: {type(ours).__name__}: {ours}"
             )
+
+
+class HostCallback:
+    """What the callbacks of all hosts are: the options of `stabdiag.watch`, and the recording.
+
+    `logger` is the host's, to which findings go; `tells_its_end` as `Hosted` has it. Stands before the host's
+    own class among the bases.
+    """
+
+    logger: ClassVar[str]
+    tells_its_end: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        log_dir: str | Path = "stabdiag-runs",
+        name: str | None = None,
+        budget: str | float = "2%",
+        every: int | None = None,
+        keep_batches: int = 0,
+    ) -> None:
+        super().__init__()
+        log = logging.getLogger(self.logger)
+        self._hosted = Hosted(log, self.tells_its_end, log_dir, name, budget, every, keep_batches)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What a host needs when its callback is made."""
+
+    @property
+    def run(self) -> Watch | None:
+        """The last recording, None before the first."""
+        return self._hosted.watch
 
 
 def told(watch: Watch) -> Iterator[tuple[Severity, str]]:

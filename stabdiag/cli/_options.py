@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stabdiag.cli._names import SIGNATURES, EntryName, RunPath, Setting
+from stabdiag.cli._names import SIGNATURES, DashboardName, EntryName, RunPath, Setting
 
 if TYPE_CHECKING:
     from stabdiag.core.config import Configuration
@@ -25,6 +25,14 @@ set_option = click.option(
     multiple=True,
     metavar="SIGNATURE.THRESHOLD=VALUE",
     help="A threshold of the analysis; may be repeated.",
+)
+
+
+metrics_option = click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve the run's numbers to Prometheus, on this machine only; 0: any free port.",
 )
 
 
@@ -45,6 +53,17 @@ def read_run(path: Path | None, names: tuple[str, ...] = ()) -> Run:
     from stabdiag.store.reader import load
 
     return load(resolve_run(path), names=parse_names(names))
+
+
+def dashboard_option(help: str) -> Callable[[Function], Function]:
+    return click.option(
+        "--dashboard",
+        type=DashboardName(),
+        default="health",
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help=help,
+    )
 
 
 def selection_options(function: Function) -> Function:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from stabdiag.cli._names import DashboardName
-from stabdiag.cli._options import RUN, configuration, set_option
+from stabdiag.cli._options import RUN, configuration, dashboard_option, metrics_option, set_option
 
 if TYPE_CHECKING:
     from stabdiag.launch.listener import Listener
@@ -21,26 +21,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=RUN, required=False, metavar="[RUN]")
 @click.option("--web", is_flag=True, help="Serve the page, which renews itself, on this machine only.")
-@click.option(
-    "--dashboard",
-    type=DashboardName(),
-    default="health",
-    show_default=True,
-    metavar="NAME|FILE.toml",
-    help="Which series are shown, and in which order.",
-)
+@dashboard_option("Which series are shown, and in which order.")
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
     metavar="N",
     help="How long the run is to be, for the time that is left.  [default: as its command says]",
 )
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    help="Serve the run's numbers to Prometheus too, on this machine only; 0: any free port.",
-)
+@metrics_option
 @set_option
 def live(
     run: Path | None,
@@ -55,43 +43,30 @@ def live(
     RUN is a run directory, by default the latest of stabdiag-runs, and need not exist yet. Where stdout is
     no terminal, there is a line now and then.
     """
-    try:
-        _follow(run, web, dashboard, steps, metrics_port, settings)
-    except KeyboardInterrupt:
-        return
+    with contextlib.suppress(KeyboardInterrupt):
+        from stabdiag.launch.listener import Listeners
+        from stabdiag.launch.onlooker import Onlooker
+        from stabdiag.launch.voice import Voice
+        from stabdiag.render.dashboard import load_dashboard
+        from stabdiag.render.progress import Length
+        from stabdiag.store.directory import DEFAULT
 
+        voice = Voice()
+        length = Length(steps, "--steps") if steps else None
+        hearing = Listeners(_listeners(metrics_port, voice), voice)
+        onlooker = Onlooker(run, configuration(settings), hearing, length)
+        onlooker.latest = onlooker.look()
+        shown = load_dashboard(dashboard, recorded=onlooker.latest.run.series)
+        hearing.began(run or DEFAULT)
+        onlooker.start()
+        if web:
+            from stabdiag.launch.web import serve
 
-def _follow(
-    run: Path | None,
-    web: bool,
-    dashboard: str,
-    steps: int | None,
-    metrics_port: int | None,
-    settings: tuple[str, ...],
-) -> None:
-    from stabdiag.launch.listener import Listeners
-    from stabdiag.launch.onlooker import Onlooker
-    from stabdiag.launch.voice import Voice
-    from stabdiag.render.dashboard import load_dashboard
-    from stabdiag.render.progress import Length
-    from stabdiag.store.directory import DEFAULT
-
-    voice = Voice()
-    length = Length(steps, "--steps") if steps else None
-    hearing = Listeners(_listeners(metrics_port, voice), voice)
-    onlooker = Onlooker(run, configuration(settings), hearing, length)
-    onlooker.latest = onlooker.look()
-    shown = load_dashboard(dashboard, recorded=onlooker.latest.run.series)
-    hearing.began(run or DEFAULT)
-    onlooker.start()
-    if web:
-        from stabdiag.launch.web import serve
-
-        serve(onlooker, shown, voice)
-    else:
-        _show(onlooker, shown)
-    if onlooker.failure is not None:
-        raise onlooker.failure
+            serve(onlooker, shown, voice)
+        else:
+            _show(onlooker, shown)
+        if onlooker.failure is not None:
+            raise onlooker.failure
 
 
 def _listeners(metrics_port: int | None, voice: Voice) -> list[Listener]:

@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stabdiag.cli._names import DashboardName
-from stabdiag.cli._options import RUN, configuration, map_option, read_run, selection_options
+from stabdiag.cli._options import (
+    RUN,
+    configuration,
+    dashboard_option,
+    map_option,
+    read_run,
+    selection_options,
+)
 from stabdiag.cli._output import write
 
 if TYPE_CHECKING:
@@ -38,14 +44,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether the page holds plotly.js, or loads it from its public address.",
 )
-@click.option(
-    "--dashboard",
-    type=DashboardName(),
-    default="health",
-    show_default=True,
-    metavar="NAME|FILE.toml",
-    help="What the page shows, and in which order.",
-)
+@dashboard_option("What the page shows, and in which order.")
 @map_option
 @selection_options
 @click.option("--verbose", "-v", is_flag=True, help="With the code of each fix, and what was skipped.")

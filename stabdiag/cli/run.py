@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from stabdiag.cli._names import EntryName
-from stabdiag.cli._options import configuration, set_option
+from stabdiag.cli._options import configuration, metrics_option, set_option
 from stabdiag.core.cadence import Cadence
 
 if TYPE_CHECKING:
@@ -82,12 +82,7 @@ class TargetCommand(click.Command):
     metavar="COMMAND",
     help="Have the shell run COMMAND for each finding, which is JSON on its standard input.",
 )
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65535),
-    metavar="PORT",
-    help="Serve the run's numbers to Prometheus, on this machine only; 0: any free port.",
-)
+@metrics_option
 @click.option(
     "--apply",
     "apply",

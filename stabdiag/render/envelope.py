@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from stabdiag.core.run import Floats, Run
 from stabdiag.render.curve import flag_of
 
+Real = TypeVar("Real", np.float32, np.float64)
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 Join = Callable[[Floats, Flags], tuple[Floats, Flags]]
@@ -56,39 +58,31 @@ def envelope(run: Run, series: str, columns: int, join: Join | None = None) -> E
 def last_measured(run: Run, series: str, join: Join | None = None) -> Floats:
     """The last measured value of each place, NaN where that was not finite or there is none."""
     measured = Measured(run, series, join)
-    values, broken = measured.block(measured.rows[:0])
-    last, missing = np.full(values.shape[1], np.nan, np.float32), np.ones(values.shape[1], bool)
-    for begin, end in _backwards(len(measured.rows), measured.height):
-        values, broken = measured.block(measured.rows[begin:end])
-        known = np.isfinite(values) | broken
-        found = missing & known.any(axis=0)
-        last[found] = _last(values, known)[found]
-        missing &= ~found
-        if not missing.any():
-            break
-    return last
+    width = measured.block(measured.rows[:0])[0].shape[1]
+    blocks = (measured.block(measured.rows[a:b]) for a, b in _backwards(len(measured.rows), measured.height))
+    return _last_known(
+        ((values, np.isfinite(values) | broken) for values, broken in blocks), width, np.float32
+    )
 
 
 def last_values(values: Floats) -> NDArray[np.float64]:
     """The last finite value of each site of `values` [steps, sites]; NaN where there is none."""
     length, width = values.shape
-    last, missing = np.full(width, np.nan), np.ones(width, bool)
-    for begin, end in _backwards(length, max(BLOCK // max(width, 1), 1)):
-        block = np.asarray(values[begin:end])
-        finite = np.isfinite(block)
-        found = missing & finite.any(axis=0)
-        last[found] = _last(block, finite)[found]
+    blocks = (np.asarray(values[a:b]) for a, b in _backwards(length, max(BLOCK // max(width, 1), 1)))
+    return _last_known(((block, np.isfinite(block)) for block in blocks), width, np.float64)
+
+
+def _last_known(blocks: Iterable[tuple[Floats, Flags]], width: int, dtype: type[Real]) -> NDArray[Real]:
+    """Of each column the last value that is known, NaN where none is. The last of `blocks` comes first."""
+    last, missing = np.full(width, np.nan, dtype), np.ones(width, bool)
+    for values, known in blocks:
+        found = missing & known.any(axis=0)
+        at = len(values) - 1 - known[::-1].argmax(axis=0)
+        last[found] = values[at, np.arange(width)][found]
         missing &= ~found
         if not missing.any():
             break
     return last
-
-
-def _last(values: Floats, known: Flags) -> Floats:
-    """Of each column the last value that is known; anything where none is."""
-    at = len(values) - 1 - known[::-1].argmax(axis=0)
-    found: Floats = values[at, np.arange(values.shape[1])]
-    return found
 
 
 def _backwards(length: int, most: int) -> Iterator[tuple[int, int]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +11,12 @@ import jinja2
 from markupsafe import Markup
 
 from stabdiag.core.diagnosis import Diagnosis
-from stabdiag.core.errors import StabdiagError
 from stabdiag.core.run import Run
 from stabdiag.render import bundle, describe, figures, numbers, svg
 from stabdiag.render.card import card_of
 from stabdiag.render.curve import loss_curve, nonfinite_steps
 from stabdiag.render.dashboard import Dashboard, load_dashboard
+from stabdiag.render.document import embedded, environment, source, write_document
 from stabdiag.render.facts import facts
 from stabdiag.render.heat_data import heat_data
 from stabdiag.render.hosts import host_codes
@@ -26,7 +24,7 @@ from stabdiag.render.layers import layers, site_slugs
 from stabdiag.render.policy import policy
 from stabdiag.render.sections import Shown, shown_sections
 from stabdiag.render.statistics import statistics
-from stabdiag.render.untrusted import name, presented
+from stabdiag.render.untrusted import name
 
 Plotly = Literal["inline", "cdn"]
 LAYERS, INCIDENTS, HEAT_MAP = "views/layers.html", "views/incidents.html", "views/heatmap.html"
@@ -40,13 +38,7 @@ def write_page(
     dashboard: Dashboard | None = None,
 ) -> None:
     """Raises StabdiagError where `path` cannot be written."""
-    page = render_page(run, diagnosis, plotly, dashboard)
-    try:
-        path.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StabdiagError(
-            f"cannot write {path}: {error.strerror}", "give another place by --output"
-        ) from None
+    write_document(render_page(run, diagnosis, plotly, dashboard), path)
 
 
 def render_page(
@@ -74,7 +66,7 @@ def render_page(
     charts |= _part_charts(shown)
     selectable = templates[HEAT_MAP].matching(run.series) or run.series if HEAT_MAP in templates else ()
     heat, cells = heat_data(run, diagnosis, slugs, selectable, _mapped(shown))
-    style, *scripts = (_source(name) for name in ("style.css", "first.js", "page.js", "charts.js"))
+    style, *scripts = (source(name) for name in ("style.css", "first.js", "page.js", "charts.js"))
     address = bundle.address() if plotly == "cdn" else ""
     return _template().render(
         run=run,
@@ -89,7 +81,7 @@ def render_page(
         facts=facts(run, diagnosis),
         command=shlex.join(run.info.command or diagnosis.run.get("command") or ()),
         next_commands=describe.next_commands(run, diagnosis),
-        data=_embedded({"charts": charts, "heat": heat}),
+        data=embedded({"charts": charts, "heat": heat}),
         cells=Markup(cells),
         has_heat=bool(heat["selectable"]),
         plotly=Markup(bundle.inline()) if plotly == "inline" else "",
@@ -123,32 +115,13 @@ def _anchors(diagnosis: Diagnosis) -> list[str]:
     return anchors
 
 
-def _embedded(value: Any) -> Markup:
-    """JSON that no browser takes for markup."""
-    text = json.dumps(presented(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
-
-
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
 @cache
-def _source(name: str) -> str:
-    return (resources.files("stabdiag.render") / "templates" / name).read_text(encoding="utf-8")
-
-
-@cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stabdiag.render"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=presented,
-    )
-    environment.filters.update(
+    made = environment(
         sentence=_sentence,
         number=numbers.number,
         count=numbers.count,
@@ -161,5 +134,5 @@ def _template() -> jinja2.Template:
         measure=describe.measure,
         name=name,
     )
-    environment.globals.update(describe=describe, statistics=statistics, host_codes=host_codes)
-    return environment.get_template("page.html")
+    made.globals.update(describe=describe, statistics=statistics, host_codes=host_codes)
+    return made.get_template("page.html")

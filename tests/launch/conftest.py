@@ -12,6 +12,16 @@ from pathlib import Path
 import pytest
 
 STABDIAG = (sys.executable, "-m", "stabdiag")
+LOST = """
+import os, sys, torch
+torch.set_num_threads(1)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=float("nan"))
+for _ in range(12):
+    optimizer.zero_grad()
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+"""
 
 
 @dataclass
@@ -25,6 +35,10 @@ class Workshop:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+    def write_lost(self, end: str = "") -> Path:
+        """`train.py`: twelve steps, lost at the first; then `end`."""
+        return self.write("train.py", f"{LOST}{end}\n")
 
     def environment(self, **more: str) -> dict[str, str]:
         return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "110", **more}

@@ -12,16 +12,6 @@ from stabdiag.launch.target import resolve_target
 from stabdiag.launch.voice import Voice
 
 RUN = Run(RunInfo(), {})
-TRAIN = """
-import torch, time
-torch.set_num_threads(1)
-model = torch.nn.Linear(4, 1)
-optimizer = torch.optim.SGD(model.parameters(), lr=float("nan"))
-for _ in range(12):
-    optimizer.zero_grad()
-    model(torch.ones(2, 4)).sum().backward()
-    optimizer.step()
-"""
 
 
 def found(signature, severity=Severity.warning):
@@ -77,13 +67,12 @@ def test_one_that_fails_is_told_once_and_the_others_go_on(capsys):
     assert line == "stabdiag: --failing failed and is off, the run goes on: no space left"
 
 
-def test_a_run_that_ends_before_the_first_look_is_heard_of_whole(tmp_path, monkeypatch):
+def test_a_run_that_ends_before_the_first_look_is_heard_of_whole(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr("stabdiag.launch.live.PERIOD", 60.0)
     monkeypatch.setattr("os.nice", lambda by: 0)
-    (tmp_path / "train.py").write_text(TRAIN)
     options = Options(log_dir=tmp_path / "runs", name="short", page=False, config=Configuration())
     noting = Noting()
-    supervise(resolve_target([str(tmp_path / "train.py")]), options, Voice(quiet=True), [noting])
+    supervise(resolve_target([str(workshop.write_lost())]), options, Voice(quiet=True), [noting])
     assert noting.heard[0] == ("began", "short")
     assert ("found", "nonfinite-origin") in noting.heard
     assert noting.heard[-1] == ("ended", 12)

@@ -19,18 +19,6 @@ from stabdiag.launch.voice import Voice
 STABLE = Diagnosis("stable", (), (), (), {})
 HOSTILE = "$(touch taken) `touch taken`; touch taken \x1b[2J\x00\u202e'\""
 
-TRAIN = """
-import torch
-torch.set_num_threads(1)
-model = torch.nn.Linear(4, 1)
-optimizer = torch.optim.SGD(model.parameters(), lr=float("nan"))
-for _ in range(12):
-    optimizer.zero_grad()
-    model(torch.ones(2, 4)).sum().backward()
-    optimizer.step()
-print("trained")
-"""
-
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
@@ -99,7 +87,7 @@ def test_a_command_that_reads_nothing_does_not_fail(call, capsys):
 
 
 def test_a_run_calls_it_once_a_finding_and_ends_as_it_would(workshop):
-    workshop.write("train.py", TRAIN)
+    workshop.write_lost("print('trained')")
     done = workshop.run("--on-finding", "cat >> told; echo >> told; exit 3", "train.py")
     assert done.returncode == 0
     assert done.stdout == "trained\n"

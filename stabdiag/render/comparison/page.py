@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,15 @@ from markupsafe import Markup
 
 from stabdiag.core.comparison import Comparison
 from stabdiag.core.diagnosis import Diagnosis
-from stabdiag.core.errors import StabdiagError
 from stabdiag.core.run import Run
 from stabdiag.render import numbers, untrusted
 from stabdiag.render.comparison import words
 from stabdiag.render.comparison.heat import Difference, differences
 from stabdiag.render.comparison.overlay import overlays, spark
 from stabdiag.render.curve import Curve
+from stabdiag.render.document import embedded, environment, source, write_document
 from stabdiag.render.layers import Layer, Trend, layers, unique_slugs
 from stabdiag.render.policy import policy
-from stabdiag.render.untrusted import presented
 
 FIRST = 'document.documentElement.classList.add("js")'
 """What runs before anything is shown."""
@@ -42,13 +39,7 @@ def page_name(a: Run) -> str:
 
 def write_page(a: Run, b: Run, told: Comparison, path: Path) -> None:
     """Raises StabdiagError where `path` cannot be written."""
-    page = render_page(a, b, told)
-    try:
-        path.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StabdiagError(
-            f"cannot write {path}: {error.strerror}", "give another place by --output"
-        ) from None
+    write_document(render_page(a, b, told), path)
 
 
 def render_page(a: Run, b: Run, told: Comparison) -> str:
@@ -56,7 +47,7 @@ def render_page(a: Run, b: Run, told: Comparison) -> str:
     pairs = _pairs(a, b)
     slugs = {pair.name: pair.slug for pair in pairs}
     maps = list(differences(a, b)) if told.first_bit else []
-    style, script = f"{_source('style.css')}{_source('comparison.css')}", _source("comparison.js")
+    style, script = f"{source('style.css')}{source('comparison.css')}", source("comparison.js")
     return _template().render(
         style=Markup(style),
         scripts=[Markup(FIRST), Markup(script)],
@@ -69,7 +60,7 @@ def render_page(a: Run, b: Run, told: Comparison) -> str:
         maps=maps,
         pictures={m.series: Markup(m.address) for m in maps},
         labels={m.series: _labels(m) for m in maps},
-        data=_embedded({m.series: _described(m, slugs) for m in maps}),
+        data=embedded({m.series: _described(m, slugs) for m in maps}),
         layers=pairs,
         shown=told.first.series if told.first else "",
         marked=told.first.step if told.first and told.verdict == "part" else None,
@@ -138,26 +129,6 @@ def _owner(name: str, slugs: dict[str, str]) -> str:
     return part if part in slugs else part.rpartition(".")[0]
 
 
-def _embedded(value: Any) -> Markup:
-    """JSON that no browser takes for markup."""
-    text = json.dumps(presented(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
-
-
-@cache
-def _source(file: str) -> str:
-    return (resources.files("stabdiag.render") / "templates" / file).read_text(encoding="utf-8")
-
-
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stabdiag.render"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=presented,
-    )
-    environment.filters.update(count=numbers.count, name=untrusted.name)
-    return environment.get_template("comparison.html")
+    return environment(count=numbers.count, name=untrusted.name).get_template("comparison.html")
