@@ -70,11 +70,10 @@ def bad_batch(
     surprise (negative log-likelihood less the entropy of the prediction) lies more than `z` deviations
     above its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the
     upper half where this is the wider one: a loss near zero has its tail above only. Single losses above 6
-    in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud, and
-    raises the loss by the share `share` of all that was learned. Or
-    one sample's loss lies `sample` deviations above what the worst of a batch usually has, and as far from
-    its own batch: info. Surprise is zero in the mean whatever the batch, for a calibrated model, so hard
-    batches do not raise it.
+    in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud,
+    and raises the loss by the share `share` of all that was learned. Or one sample's loss lies `sample`
+    deviations above what the worst of a batch usually has, and as far from its own batch: info. Surprise
+    is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
     repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; half
