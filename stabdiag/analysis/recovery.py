@@ -47,11 +47,13 @@ class Yardstick:
         return (fault - (max(self.worst, fault) if level is None else level)) / damage
 
     def worse(self, level: float | None) -> bool:
-        """Whether that is worse than the fault, beyond noise and a tenth of the damage."""
+        """Whether that is worse than the fault, and than without it, beyond noise and a tenth of the damage:
+        some faults lower the loss."""
         if self.fault is None:
             return False
-        damage = self.fault - self.healthy if self.healthy is not None else 0.0
-        return level is None or level - self.fault > max(self.margin, 0.1 * damage)
+        healthy = self.fault if self.healthy is None else self.healthy
+        bad = max(self.fault, healthy)
+        return level is None or level - bad > max(self.margin, 0.1 * (self.fault - healthy))
 
 
 def level_at(run: Run, horizon: int) -> float | None:
