@@ -51,10 +51,11 @@ def loss_spike(
     How it is detected: the loss lies more than `z` robust deviations above the median of its last 64
     usual values (spikes never enter their own baseline; a quarter of all values in a short log) and by at
     least 5 % of the progress made, and is back within `returns` recorded steps; a single high step must
-    reach 1.5 `z`, and `z` of the logarithms too. It is a warning where the loss rose by `large` of the progress, and stayed up for 3 steps
-    or more or was above `single_z` deviations once; or where it stayed up repeatedly; never where several
-    optimizers train, whose losses are a game: what one side loses the other has won. Single high steps more
-    frequent than `tail` in 1,000 are the tails of the run's own noise and are left out.
+    reach 1.5 `z`, and `z` of the logarithms too. It is a warning where the loss rose by `large` of the
+    progress, and stayed up for 3 steps or more or was above `single_z` deviations once; or where it stayed
+    up repeatedly; never where several optimizers train, whose losses are a game: what one side loses the
+    other has won. Single high steps more frequent than `tail` in 1,000 are the tails of the run's own noise
+    and are left out.
 
     Look-alikes: tiny batches have heavy-tailed losses, and so has a task that is nearly solved, whose losses
     lie decades apart; a rise that stays is loss-divergence. One bad
