@@ -89,8 +89,9 @@ class Explanation:
             return False
         blur = slack(self._run, first, second)
         if first.severity is Severity.info and second.severity > Severity.info:
-            # What did no harm by itself has to come before what it is to have brought about.
-            return first.onset_step <= second.onset_step and self._lasted(first, second, blur)
+            # What did no harm by itself has to come before what it is to have brought about, by itself.
+            direct = second.signature in SIGNATURES[first.signature].explains
+            return direct and first.onset_step <= second.onset_step and self._lasted(first, second, blur)
         return not self._too_late(first, second, blur) and self._lasted(first, second, blur)
 
     def _too_late(self, first: Finding, second: Finding, blur: int) -> bool:

@@ -10,6 +10,7 @@ from stabdiag.analysis.diagnose import diagnose
 from stabdiag.analysis.recovery import alarms
 from stabdiag.core.config import Configuration
 from stabdiag.core.errors import StabdiagError
+from stabdiag.core.finding import Severity
 from stabdiag.core.verification import PLACEBO, UNCHANGED, Verification
 from stabdiag.launch.verify import Plan, plan, verify
 from stabdiag.store.reader import load
@@ -36,7 +37,7 @@ def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
     """None where no fix can be tried, or where the fault does not come again. What was tried is kept beside
     the recording, and not tried again."""
     fault, right = outcome.fault, outcome.right
-    if fault is None or right is None or outcome.case.world > 1:
+    if fault is None or right is None or right.severity < Severity.warning or outcome.case.world > 1:
         return None
     home = folder / outcome.case.name
     first = right.fixes[:NEAR]

@@ -26,7 +26,6 @@ REACH = 50
     needs=("attention.max_logit",),
     explains=(
         "attention-entropy-collapse",
-        "residual-stream-growth",
         "rank-collapse",
         "exploding-activation",
         "exploding-gradient",
