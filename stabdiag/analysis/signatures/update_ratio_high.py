@@ -28,6 +28,10 @@ HEALTHY = 0.01
 (small transformers) once warm."""
 
 
+THROWN = 100.0
+"""Ratio of the first step under SGD at which no rate is to blame, but the gradient."""
+
+
 @signature(
     "update-ratio-high",
     title="Each step replaces a large part of the weights",
@@ -50,6 +54,7 @@ HEALTHY = 0.01
         "saturated-units",
         "moe-router-collapse",
         "vae-posterior-collapse",
+        "vae-kl-explosion",
         "rank-collapse",
         "output-logit-drift",
         "activation-outliers",
@@ -108,10 +113,12 @@ def update_ratio_high(
     middle = np.nan_to_num(median(ratio, axis=1), nan=0.0)
     row = middle > high
     sustained = np.convolve(row, np.ones(count), "valid") >= count if len(row) >= count else np.zeros(0, bool)
+    # What descends along the gradient itself moves as unevenly, and as far, as that.
+    descends = "SGD" in str(run.fact("optimizer", "name") or "SGD")
+    if descends and middle[0] > THROWN:
+        return
     hits = np.flatnonzero(sustained).tolist() + np.flatnonzero(middle > extreme).tolist()
     if not hits:
-        # What descends along the gradient itself moves as unevenly as that.
-        descends = "SGD" in str(run.fact("optimizer", "name") or "SGD")
         if not descends and (lone := lone_update(run, taken, ratio, alone, times, count)):
             yield _of_one(lone, alone)
         return

@@ -30,7 +30,6 @@ OVERFLOW = 88.0
         "nonfinite-origin",
         "loss-divergence",
         "loss-spike",
-        "update-ratio-high",
         "noise-dominated",
     ),
     causes=("bad-init-scale", "learning-rate-too-high", "kl-weight-too-high"),
