@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.evaluable import NotEvaluable
-from stabdiag.core.run import Run, Table
+from stabdiag.core.run import Floats, Run
 
 HEAD = re.compile(r"^(.*)\[h\d+\]$")
 
@@ -18,13 +19,13 @@ HEAD = re.compile(r"^(.*)\[h\d+\]$")
 class Layers:
     """A statistic of attention at the steps at which any was measured: of layers [steps, layers], in forward
     order, and of their heads [steps, heads], of which the n-th belongs to layer `owner[n]`. A layer of one
-    head stands for it."""
+    head stands for it. Float32 as recorded, and no copy where that can be."""
 
     steps: NDArray[np.int64]
     names: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: Floats
     heads: tuple[str, ...]
-    of_heads: NDArray[np.float64]
+    of_heads: Floats
     owner: NDArray[np.int64]
 
     def hottest(self, layer: int, row: int, *, largest: bool) -> tuple[str, ...]:
@@ -49,10 +50,17 @@ def attention_layers(run: Run, series: str) -> Layers:
     rows = ~np.isnan(table.values).all(axis=1) if layers else np.zeros(len(table.steps), bool)
     if not rows.any():
         raise NotEvaluable(f"{series} was measured at no step")
-    values = table.values[rows].astype(np.float64)
+    at = np.flatnonzero(rows)
     owner = np.array([place[owners[i] or table.names[i]] for i in heads], np.int64)
     names, head_names = tuple(table.names[i] for i in layers), tuple(table.names[i] for i in heads)
-    return Layers(table.steps[rows], names, values[:, layers], head_names, values[:, heads], owner)
+    values, of_heads = _taken(table.values, at, layers), _taken(table.values, at, heads)
+    return Layers(table.steps[rows], names, values, head_names, of_heads, owner)
+
+
+def _taken(values: Floats, rows: NDArray[np.intp], columns: Sequence[int]) -> Floats:
+    """Of a table that may be larger than the memory: itself where all of it is asked for."""
+    some = values if len(rows) == len(values) else values[rows]
+    return some if list(columns) == list(range(values.shape[1])) else some[:, columns]
 
 
 def earlier(steps: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
@@ -62,13 +70,11 @@ def earlier(steps: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     return np.maximum(np.where(at < 0, 0, np.minimum(at, np.arange(len(steps)) - 1)), 0)
 
 
-def matching(run: Run, series: str, like: Layers) -> NDArray[np.float64]:
+def matching(run: Run, series: str, like: Layers) -> Floats:
     """Another statistic of the same layers at the same steps; NaN where it was not measured."""
-    nothing = np.full(like.values.shape, np.nan)
     if series not in run:
-        return nothing
-    table: Table = run.table(series)
+        return np.broadcast_to(np.float32(np.nan), like.values.shape)
+    table = run.table(series)
     place = {name: i for i, name in enumerate(table.names)}
     rows = np.searchsorted(table.steps, like.steps)
-    columns = [place[name] for name in like.names]
-    return np.asarray(table.values[rows][:, columns], np.float64)
+    return _taken(table.values, rows, [place[name] for name in like.names])

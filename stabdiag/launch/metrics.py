@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,12 @@ from stabdiag.render.kind import unit_of
 from stabdiag.render.terminal import speakable
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
     from prometheus_client.core import GaugeMetricFamily
 
 LOOPBACK = "127.0.0.1"
+NAMES = (LOOPBACK, "localhost")
 LONGEST = 200
 """Characters of a label."""
 
@@ -44,7 +48,7 @@ class Metrics(Listener):
         self._seen = Seen()
 
     def began(self, run_dir: Path) -> None:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
         registry = CollectorRegistry()
         registry.register(self._seen)
@@ -53,6 +57,7 @@ class Metrics(Listener):
         except OSError as error:
             self._voice.complain(f"no metrics at port {self._port}: {error.strerror}; the run goes on")
             return
+        server.set_app(_to_this_machine(make_wsgi_app(registry)))
         self._voice.say(f"metrics at http://{LOOPBACK}:{server.server_port}/metrics")
 
     def looked(self, run: Run, diagnosis: Diagnosis) -> None:
@@ -60,6 +65,19 @@ class Metrics(Listener):
 
     def ended(self, run: Run, diagnosis: Diagnosis) -> None:
         self.looked(run, diagnosis)
+
+
+def _to_this_machine(app: WSGIApplication) -> WSGIApplication:
+    """Answers who asks it by a name of this machine. A page of another site whose name is made to lead here
+    asks by its own; the port may be another one, of a tunnel."""
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("HTTP_HOST", "").partition(":")[0].lower() in NAMES:
+            return app(environ, start_response)
+        start_response(f"{HTTPStatus.FORBIDDEN.value} {HTTPStatus.FORBIDDEN.phrase}", [])
+        return []
+
+    return guarded
 
 
 class Seen:

@@ -133,7 +133,8 @@ def _renew(server: PageServer, onlooker: Onlooker, dashboard: Dashboard, voice: 
 def _mark(look: Look) -> tuple[object, ...]:
     """What makes a look worth a new page."""
     found = look.diagnosis.findings if look.diagnosis else ()
-    return look.state, look.run.steps, [(f.signature, f.severity, f.onset_step) for f in found]
+    judged = look.diagnosis.run.get("steps") if look.diagnosis else 0
+    return look.state, look.run.steps, judged, [(f.signature, f.severity, f.onset_step) for f in found]
 
 
 def _rendered(version: int, look: Look, dashboard: Dashboard) -> Content:

@@ -215,6 +215,12 @@ def steps_of(run: Run, diagnosis: Diagnosis) -> int:
     return int(diagnosis.run.get("steps") or run.steps)
 
 
+def so_far(run: Run, diagnosis: Diagnosis) -> str:
+    """Of a run that went on since it was diagnosed, how far it was then: `so far, to step 1,203`."""
+    seen = steps_of(run, diagnosis)
+    return f"so far, to step {count(seen - 1)}" if seen < run.steps else ""
+
+
 def run_facts(run: Run, diagnosis: Diagnosis) -> list[str]:
     """Steps, duration, processes, overhead: those that are known. A share means little without its
     seconds: a run of five steps is seen whole."""

@@ -5,18 +5,31 @@ from __future__ import annotations
 from functools import cache
 
 import jinja2
+from markupsafe import Markup
 
 from stabdiag.render.dashboard import Dashboard
+from stabdiag.render.document import environment, source
 from stabdiag.render.look import Look, State
 from stabdiag.render.numbers import count
 from stabdiag.render.page import render_page
+from stabdiag.render.policy import policy
+from stabdiag.render.untrusted import name
 
-LONGEST = 200
+OF_THE_SERVER = {"connect-src": "'self'", "frame-src": "'self'"}
+"""Where the state and the page that is held come from."""
 
 
 def holder(look: Look, version: int) -> str:
     """The document that holds the page, and looks again and again for a later `version` of it."""
-    return _template("live.html").render(name=look.name[:LONGEST], state=state_words(look), version=version)
+    style, script = source("live.css"), source("live.js")
+    return _template("live.html").render(
+        look=look,
+        state=state_words(look),
+        version=version,
+        policy=Markup(policy(style, [script], besides=OF_THE_SERVER)),
+        style=Markup(style),
+        script=Markup(script),
+    )
 
 
 def state_words(look: Look) -> str:
@@ -30,13 +43,12 @@ def state_words(look: Look) -> str:
 def page(look: Look, dashboard: Dashboard) -> str:
     """As `stabdiag report` writes it; before the first step a word of it."""
     if look.diagnosis is None:
-        return _template("waiting.html").render(name=look.name[:LONGEST], state=look.state.value)
+        style = source("style.css")
+        told = Markup(policy(style, []))
+        return _template("waiting.html").render(look=look, policy=told, style=Markup(style))
     return render_page(look.run, look.diagnosis, dashboard=dashboard)
 
 
 @cache
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stabdiag.render"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template(name)
+def _template(file: str) -> jinja2.Template:
+    return environment(name=name).get_template(file)

@@ -137,11 +137,11 @@ class Parts:
         found = self._look.diagnosis.findings if self._look.diagnosis else ()
         told = [finding for finding in found if finding.severity > Severity.info]
         told += [finding for finding in found if finding.severity is Severity.info]
-        seen = int(self._look.diagnosis.run.get("steps") or 0) if self._look.diagnosis else 0
-        behind = f" to step {count(seen - 1)}" if 0 < seen < self._look.run.steps else ""
+        so_far = describe.so_far(self._look.run, self._look.diagnosis) if self._look.diagnosis else ""
+        title = f"Findings {so_far}".rstrip()
         if not told:
-            return [Text(f"Findings{behind}: none", style="dim")]
-        return [Text(f"Findings{behind}", style="bold"), *map(self._finding, told[:MOST])]
+            return [Text(f"{title}: none", style="dim")]
+        return [Text(title, style="bold"), *map(self._finding, told[:MOST])]
 
     def _finding(self, finding: Finding) -> Text:
         severity, place = str(finding.severity), describe.place(finding)

@@ -88,7 +88,7 @@ def render_page(
         address=address,
         integrity=bundle.digest(),
         unwanted=bundle.unwanted_styles(),
-        policy=Markup(policy(style, scripts, address=address)),
+        policy=Markup(policy(style, scripts, plotly=address or f"'{bundle.digest()}'")),
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import signal
@@ -99,6 +100,24 @@ def test_hostile_names_stay_labels(read):
     assert any(value.startswith('a"b\\c') for value in labels)
     assert max(map(len, labels)) < 1000
     assert not [value for value in labels if re.search(r"[\x00-\x1f\u202e\ud800]", value)]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:{port}", 200), ("localhost:{port}", 200), ("LOCALHOST:9090", 200), ("127.0.0.1", 200)]
+    + [(host, 403) for host in ("evil.example:{port}", "127.0.0.1.evil.example", "", "[::1]:{port}", "[")],
+)
+def test_a_name_of_another_site_that_leads_here_reads_no_metrics(capsys, host, status):
+    metrics = Metrics(0, Voice())
+    metrics.began(Path())
+    metrics.looked(a_run(), diagnosed())
+    port = int(re.search(r":(\d+)/metrics", capsys.readouterr().err)[1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.putrequest("GET", "/metrics", skip_host=True)
+    connection.putheader("Host", host.format(port=port))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, b"stabdiag_run_loss" in answer.read()) == (status, status == 200)
 
 
 def test_a_port_in_use_is_one_line_and_the_run_goes_on(workshop):

@@ -13,7 +13,8 @@ import pytest
 
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.launch.web import Content, PageServer
-from stabdiag.render.live_page import holder
+from stabdiag.render.dashboard import load_dashboard
+from stabdiag.render.live_page import holder, page
 from stabdiag.render.look import Look, State
 from stabdiag.render.progress import progress
 
@@ -109,3 +110,14 @@ def test_a_hostile_name_is_text():
     held = holder(Look(HOSTILE, State.waiting, nothing, None, progress(nothing, 0.0)), 0)
     assert "alert(1)</script>" not in held
     assert len(held) < 20_000
+
+
+def test_neither_what_holds_the_page_nor_what_waits_for_it_lets_in_a_style_or_a_script():
+    nothing = Run(RunInfo(), {})
+    look = Look(HOSTILE, State.waiting, nothing, None, progress(nothing, 0.0))
+    for held in (holder(look, 0), page(look, load_dashboard())):
+        assert "'sha256-" in held
+        assert "unsafe-inline" not in held
+        assert "alert(1)</script>" not in held
+        assert "\x00" not in held
+        assert "\u202e" not in held

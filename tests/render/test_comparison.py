@@ -210,6 +210,19 @@ def test_a_cell_says_what_it_is_and_a_click_opens_its_layer(visit):
 
 
 @pytest.mark.browser
+def test_names_and_mark_lie_beside_their_rows_and_step(visit):
+    cells = visit.locator(".apart.shown .cells").bounding_box()
+    mark = visit.locator(".apart.shown .mark").bounding_box()
+    assert (mark["x"] - cells["x"]) / cells["width"] == pytest.approx(PARTED / STEPS, abs=0.01)
+    for row in (0, 5, WIDTH - 1):
+        named = visit.locator(".apart.shown .names span").nth(row).bounding_box()
+        middle = named["y"] + named["height"] / 2 - cells["y"]
+        assert middle / cells["height"] * WIDTH == pytest.approx(row + 0.5, abs=0.2)
+    assert visit.locator("[style]").count() == 0
+    assert [said for said in visit.complaints if not said.startswith("data:")] == []
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_the_page_reads_without_a_script_at_any_width(browser, tmp_path, pair, scheme, width):
     write_page(*pair, tmp_path / "page.html")

@@ -167,4 +167,4 @@ def test_a_run_without_findings_says_so(look):
 
 def test_a_diagnosis_that_lags_behind_says_how_far_it_looked(look):
     behind = replace(look, diagnosis=replace(look.diagnosis, run={"steps": 1500}))
-    assert "Findings to step 1,499" in text_of(frame(behind, HEALTH, 80, 24))
+    assert "Findings so far, to step 1,499" in text_of(frame(behind, HEALTH, 80, 24))

@@ -55,6 +55,15 @@ def test_the_page_without_plotly_is_small(failed_run: Run, failed_diagnosis: Dia
     assert len(render_page(failed_run, failed_diagnosis, "cdn").encode()) <= MEGABYTE
 
 
+def test_a_diagnosis_that_lags_behind_its_curves_says_how_far_it_looked(
+    failed_run: Run, failed_diagnosis: Diagnosis
+) -> None:
+    behind = replace(failed_diagnosis, run={**failed_diagnosis.run, "steps": 1500})
+    told = f"So far, to step 1,499: what was recorded since, to step {failed_run.steps - 1:,}, is drawn"
+    assert told in render_page(failed_run, behind)
+    assert "So far, to step" not in render_page(failed_run, failed_diagnosis)
+
+
 def test_a_page_of_six_hundred_layers_is_at_most_three_megabytes(stable: Callable[[Run], Diagnosis]) -> None:
     """Of noise, which packs worst; more steps do not make it longer."""
     rng, names = np.random.default_rng(0), [f"encoder.blocks.{i // 6}.part{i % 6}" for i in range(600)]

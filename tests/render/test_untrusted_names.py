@@ -17,6 +17,7 @@ from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 from stabdiag.render.page import render_page, write_page
+from stabdiag.render.policy import policy
 from stabdiag.render.untrusted import LONGEST, name, presentable, presented
 
 HOSTILE = (
@@ -114,13 +115,21 @@ def test_names_of_ten_megabytes_do_not_make_the_page_long(page: str) -> None:
 
 
 def test_only_the_scripts_of_the_page_may_run(page: str) -> None:
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
-    assert policy
-    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+    found = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert found
+    rules = dict(rule.split(" ", 1) for rule in found[1].split("; "))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert "unsafe" not in rules["script-src"]
     assert "unsafe" not in rules["style-src-elem"]
     assert "connect-src" not in rules
+
+
+def test_a_page_without_plotly_may_style_nothing_but_by_its_sheet() -> None:
+    rules = dict(rule.split(" ", 1) for rule in policy("p {}", ["1"]).split("; "))
+    assert set(rules) == {"default-src", "script-src", "style-src", "img-src", "base-uri", "form-action"}
+    assert "unsafe" not in str(rules)
+    assert rules["script-src"] == "'sha256-a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s='"
+    assert dict(rule.split(" ", 1) for rule in policy("", []).split("; "))["script-src"] == "'none'"
 
 
 def test_texts_are_cut_in_their_middle_and_markup_is_left_alone() -> None:

@@ -35,7 +35,7 @@ def unbounded_attention_logits(run: Run, finding: Finding) -> Weight | None:
     known = np.isfinite(table.values)
     if not known.any():
         return None
-    highest = np.where(known, table.values, -np.inf).max(axis=1)
+    highest = np.max(table.values, axis=1, where=known, initial=-np.inf)
     at = min(int(np.searchsorted(table.steps, finding.onset_step)), len(highest) - 1)
     first, reached = max(float(highest[0]), 1e-6), float(highest[at:].max())
     early = float(highest[: at + 1].max())

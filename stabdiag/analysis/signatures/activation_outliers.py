@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
@@ -18,6 +20,8 @@ from stabdiag.core.synthetic import run_of
 
 WINDOW, LEAST = 32, 4
 COARSE = 0.7
+TOGETHER = 32
+"""Sites that are looked at at once."""
 FLOOR = 0.1
 """Least scale of the logarithm of a peak ratio: a tenth, the noise of the largest of a batch's values."""
 
@@ -70,31 +74,49 @@ def activation_outliers(
     rows = np.isfinite(table.values).any(axis=1)
     if rows.sum() < LEAST + 4:
         raise NotEvaluable(f"outputs were recorded at only {int(rows.sum())} steps")
-    steps = table.steps[rows]
-    order = np.argsort([site.order for site in table.sites], kind="stable")
-    absmax, size = (values if rows.all() else values[rows] for values in (table.values, sizes.values))
-    absmax, ratio = absmax[:, order], (absmax / size)[:, order]
-    names = tuple(table.names[i] for i in order)
-    found = _jumped(absmax, ratio, jump, rise)
+    absmax, rms = (values if rows.all() else values[rows] for values in (table.values, sizes.values))
+    forward = np.argsort([site.order for site in table.sites], kind="stable")
+    outputs = _Outputs(table.steps[rows], table.names, forward.tolist(), absmax, rms)
+    found = _jumped(outputs, jump, rise)
     if found:
-        yield _told(run, steps, names, absmax, ratio, found, jump)
+        yield _told(run, outputs, found, jump)
         return
-    yield from _massive(steps, names, absmax, ratio, massive, large)
+    yield from _massive(outputs, massive, large)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """`absmax` and `rms`, [steps, sites], at the steps at which any was measured; `forward` are the sites in
+    the order of the pass."""
+
+    steps: NDArray[np.int64]
+    names: tuple[str, ...]
+    forward: list[int]
+    absmax: Floats
+    rms: Floats
+
+    def ratio(self, sites: int | slice) -> Floats:
+        """Of the largest to the rms, for a few sites: that of all may be more than the memory holds."""
+        return np.asarray(self.absmax[:, sites] / self.rms[:, sites])
 
 
 Jump = tuple[int, int, float, float]
-"""Row and column of a jump, and what ratio and size were usual before it."""
+"""Row and site of a jump, and what ratio and size were usual before it."""
 
 
-def _jumped(absmax: Floats, ratio: Floats, jump: float, rise: float) -> list[Jump]:
-    # A coarse look at all sites at once, and a close one at those few that may have jumped.
-    may = np.flatnonzero(_may_jump(ratio, jump**COARSE))
-    may = may[_may_jump(absmax[:, may], rise**COARSE)]
+def _jumped(outputs: _Outputs, jump: float, rise: float) -> list[Jump]:
+    """By time, then in forward order."""
+    # A coarse look at all sites, and a close one at those few that may have jumped.
+    coarse: set[int] = set()
+    for begin in range(0, len(outputs.names), TOGETHER):
+        ratio = outputs.ratio(slice(begin, begin + TOGETHER))
+        may = begin + np.flatnonzero(_may_jump(ratio, jump**COARSE))
+        coarse.update(may[_may_jump(outputs.absmax[:, may], rise**COARSE)].tolist())
     found = []
-    for column in may.tolist():
+    for site in (i for i in outputs.forward if i in coarse):
         with np.errstate(invalid="ignore", divide="ignore"):
-            logs = np.log(ratio[:, column].astype(np.float64))
-            large = np.log(absmax[:, column].astype(np.float64))
+            logs = np.log(outputs.ratio(site).astype(np.float64))
+            large = np.log(outputs.absmax[:, site].astype(np.float64))
         usual = baseline(logs, z=np.log(jump) / FLOOR, window=WINDOW, least=LEAST, floor=FLOOR)
         of_size = baseline(large, z=np.log(rise) / FLOOR, window=WINDOW, least=LEAST, floor=FLOOR)
         with np.errstate(invalid="ignore"):
@@ -103,8 +125,8 @@ def _jumped(absmax: Floats, ratio: Floats, jump: float, rise: float) -> list[Jum
         stays = hit[:-2] & hit[1:-1] & hit[2:]
         if stays.any():
             row = int(np.argmax(stays))
-            found.append((row, column, float(np.exp(usual.center[row])), float(np.exp(of_size.center[row]))))
-    return sorted(found)
+            found.append((row, site, float(np.exp(usual.center[row])), float(np.exp(of_size.center[row]))))
+    return sorted(found, key=lambda jumped: jumped[0])
 
 
 def _may_jump(values: Floats, times: float) -> Flags:
@@ -120,21 +142,14 @@ def _may_jump(values: Floats, times: float) -> Flags:
         return np.asarray((held > times * least[: len(held)]).any(axis=0))
 
 
-def _told(
-    run: Run,
-    steps: np.ndarray,
-    names: tuple[str, ...],
-    absmax: Floats,
-    ratio: Floats,
-    found: list[Jump],
-    jump: float,
-) -> Finding:
+def _told(run: Run, outputs: _Outputs, found: list[Jump], jump: float) -> Finding:
     row, at, usual, before = found[0]
+    steps, absmax, ratio = outputs.steps, outputs.absmax[:, at], outputs.ratio(at)
     onset = int(steps[row])
     bad = _loss_jumps(run, int(steps[row - 1]), onset)
-    last = row + int(np.flatnonzero(ratio[row:, at] > jump * usual)[-1])
-    peak = row + int(np.nanargmax(absmax[row : last + 1, at]))
-    sites = tuple(names[i] for _, i, _, _ in found[:5])
+    last = row + int(np.flatnonzero(ratio[row:] > jump * usual)[-1])
+    peak = row + int(np.nanargmax(absmax[row : last + 1]))
+    sites = tuple(outputs.names[i] for _, i, _, _ in found[:5])
     return Finding(
         severity=Severity.warning if bad else Severity.info,
         confidence=0.8 if bad else 0.5,
@@ -142,16 +157,16 @@ def _told(
         onset_step=onset,
         peak_step=int(steps[peak]),
         last_step=int(steps[last]),
-        message=f"The largest output of {sites[0]} jumps from {figure(before)} to {figure(absmax[row, at])} "
-        f"at step {onset}, {figure(ratio[row, at])} times its rms where {figure(usual)} was usual, and stays "
+        message=f"The largest output of {sites[0]} jumps from {figure(before)} to {figure(absmax[row])} "
+        f"at step {onset}, {figure(ratio[row])} times its rms where {figure(usual)} was usual, and stays "
         f"there{'; the loss jumps with it' if bad else ''}.",
-        value=float(ratio[row, at]),
+        value=float(ratio[row]),
         threshold=jump * usual,
         evidence=(Evidence("output.absmax", sites, threshold=10 * before, log=True),),
         facts={
-            "absmax": float(absmax[peak, at]),
+            "absmax": float(absmax[peak]),
             "absmax_before": before,
-            "peak_ratio": float(ratio[row, at]),
+            "peak_ratio": float(ratio[row]),
             "peak_ratio_before": usual,
             "modules": float(len(found)),
             "harmed": float(bad),
@@ -174,33 +189,28 @@ def _loss_jumps(run: Run, before: int, step: int) -> bool:
     return bool(top - earlier > max(5 * curve.noise, 0.05 * abs(earlier)))
 
 
-def _massive(
-    steps: np.ndarray,
-    names: tuple[str, ...],
-    absmax: np.ndarray,
-    ratio: np.ndarray,
-    massive: float,
-    large: float,
-) -> Iterator[Finding]:
+def _massive(outputs: _Outputs, massive: float, large: float) -> Iterator[Finding]:
     with np.errstate(invalid="ignore"):
-        hit = (absmax > large) & (ratio > massive)
-    lasting = np.flatnonzero(hit[-3:].all(axis=0))
-    if not lasting.size:
+        at_last = (outputs.absmax[-3:] > large) & (outputs.absmax[-3:] / outputs.rms[-3:] > massive)
+        lasting = [i for i in outputs.forward if at_last[:, i].all()]
+        hits = [(outputs.absmax[:, i] > large) & (outputs.ratio(i) > massive) for i in lasting]
+    if not lasting:
         return
-    since = [int(np.flatnonzero(~hit[:, i])[-1]) + 1 if not hit[:, i].all() else 0 for i in lasting]
-    at, onset = int(lasting[int(np.argmin(since))]), min(since)
+    since = [0 if hit.all() else int(np.flatnonzero(~hit)[-1]) + 1 for hit in hits]
+    at, onset = lasting[int(np.argmin(since))], min(since)
+    steps, absmax, ratio = outputs.steps, outputs.absmax[:, at], outputs.ratio(at)
     yield Finding(
         severity=Severity.info,
         confidence=0.5,
-        sites=tuple(names[i] for i in lasting[:5]),
+        sites=tuple(outputs.names[i] for i in lasting[:5]),
         onset_step=int(steps[onset]),
-        peak_step=int(steps[onset + int(np.nanargmax(absmax[onset:, at]))]),
+        peak_step=int(steps[onset + int(np.nanargmax(absmax[onset:]))]),
         last_step=int(steps[-1]),
-        message=f"The largest output of {names[at]} is {figure(absmax[-1, at])}, {figure(ratio[-1, at])} "
-        f"times its rms: a massive activation, in {lasting.size} of {len(names)} modules.",
-        value=float(ratio[-1, at]),
+        message=f"The largest output of {outputs.names[at]} is {figure(absmax[-1])}, {figure(ratio[-1])} "
+        f"times its rms: a massive activation, in {len(lasting)} of {len(outputs.names)} modules.",
+        value=float(ratio[-1]),
         threshold=massive,
-        evidence=(Evidence("output.absmax", (names[at],), threshold=large, log=True),),
+        evidence=(Evidence("output.absmax", (outputs.names[at],), threshold=large, log=True),),
     )
 
 

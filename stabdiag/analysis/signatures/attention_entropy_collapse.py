@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from stabdiag.analysis.attention import Layers, attention_layers, earlier, matching
+from stabdiag.analysis.blocks import blocks
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import suffers
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
@@ -61,9 +62,11 @@ def attention_entropy_collapse(
     Facts: entropy_ratio (least, of a layer), max_logit (then), layers (affected), harmed, lr.
     """
     table = attention_layers(run, "attention.entropy_ratio")
-    ratio = np.where(_sink(run, table, narrow), np.nan, table.values)
-    before = ratio[earlier(table.steps, REACH)]
-    flagged = (ratio < collapsed) | ((ratio < narrow) & (ratio < (1 - fall) * before))
+    ratio = _without_sinks(run, table, narrow)
+    flagged, past = np.zeros(ratio.shape, bool), earlier(table.steps, REACH)
+    for block in blocks(*ratio.shape):
+        now, before = ratio[block].astype(np.float64), ratio[past[block]].astype(np.float64)
+        flagged[block] = (now < collapsed) | ((now < narrow) & (now < (1 - fall) * before))
     if not flagged.any():
         yield from _single_heads(table, head)
         return
@@ -72,10 +75,9 @@ def attention_entropy_collapse(
     touched = np.flatnonzero(flagged.any(axis=0))
     first = np.argmax(flagged, axis=0)
     ranked = sorted(touched, key=lambda i: (first[i], ratio[first[i], i]))
-    low = np.where(flagged, ratio, np.inf)
-    peak = int(np.argmin(low.min(axis=1)))
-    worst = int(np.argmin(low[peak]))
-    value, bad = float(low[peak, worst]), suffers(run, onset)
+    peak = int(np.argmin(np.min(ratio, axis=1, where=flagged, initial=np.inf)))
+    worst = int(np.argmin(np.where(flagged[peak], ratio[peak], np.inf)))
+    value, bad = float(ratio[peak, worst]), suffers(run, onset)
     hot = table.hottest(int(ranked[0]), int(first[ranked[0]]), largest=False)
     sites = tuple(dict.fromkeys((table.names[ranked[0]], *hot, *(table.names[i] for i in ranked[1:5]))))
     facts = {"entropy_ratio": value, "layers": float(len(touched)), "harmed": float(bad)}
@@ -101,21 +103,24 @@ def attention_entropy_collapse(
     )
 
 
-def _sink(run: Run, table: Layers, narrow: float) -> np.ndarray:
-    """[steps, layers]: whether the entropy is low for the first key's sake alone."""
+def _without_sinks(run: Run, table: Layers, narrow: float) -> Floats:
+    """The ratios; NaN where the entropy is low for the first key's sake alone."""
+    ratio = np.array(table.values)
     entropy = matching(run, "attention.entropy", table)
     rest = matching(run, "attention.entropy_rest", table)
-    room = entropy / table.values  # ln of the keys, in the mean
-    return np.asarray(rest > narrow * room)
+    for rows in blocks(*ratio.shape):
+        room = entropy[rows].astype(np.float64) / ratio[rows]  # ln of the keys, in the mean
+        ratio[rows][rest[rows] > narrow * room] = np.nan
+    return ratio
 
 
 def _single_heads(table: Layers, head: float) -> Iterator[Finding]:
-    low = np.nan_to_num(table.of_heads, nan=np.inf) < head
+    low = table.of_heads < np.float64(head)
     rows = np.flatnonzero(low.any(axis=1))
     if not rows.size:
         return
     names = tuple(table.heads[i] for i in np.flatnonzero(low.any(axis=0)))
-    least = np.where(low, table.of_heads, np.inf).min(axis=1)
+    least = np.min(table.of_heads, axis=1, where=low, initial=np.inf)
     peak = int(np.argmin(least))
     yield Finding(
         severity=Severity.info,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from stabdiag.analysis.attention import attention_layers, earlier, matching
+from stabdiag.analysis.attention import Layers, attention_layers, earlier, matching
+from stabdiag.analysis.blocks import blocks
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import improves, suffers
+from stabdiag.analysis.robust import Doubles, Flags
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
@@ -75,32 +78,27 @@ def attention_logit_growth(
     """
     table = attention_layers(run, "attention.max_logit")
     entropy = matching(run, "attention.entropy_ratio", table)
-    logit = np.where(np.isnan(table.values), -np.inf, table.values)
-    before = np.maximum(logit[earlier(table.steps, REACH)], 1e-9)
-    growth = logit / before
-    narrow = entropy < low_entropy
-    flagged = (logit > high) & ((growth >= 2.0) | narrow)
+    seen = _seen(table, entropy, high=high, low_entropy=low_entropy, extreme=extreme, one_hot=one_hot)
+    flagged = seen.flagged
     if not flagged.any():
         return
     rows = np.flatnonzero(flagged.any(axis=1))
     onset = int(table.steps[rows[0]])
-    peak = int(rows[np.argmax(np.where(flagged, logit, -np.inf)[rows].max(axis=1))])
-    worst = int(np.argmax(np.where(flagged[peak], logit[peak], -np.inf)))
-    value = float(logit[peak, worst])
+    peak = int(rows[np.argmax(seen.highest[rows])])
+    worst = int(np.argmax(np.where(flagged[peak], table.values[peak], -np.inf)))
+    value = float(table.values[peak, worst])
     bad = suffers(run, onset)
-    terminal = (logit > extreme) | ((logit > 2 * high) & (entropy < one_hot))
-    ahead = ((logit > 2 * high) & narrow & (growth >= 2.0)).any() and not improves(run, onset)
-    severity = Severity.critical if bad and (terminal & flagged).any() else Severity.warning
-    if not bad and not ahead:
+    severity = Severity.critical if bad and seen.terminal else Severity.warning
+    if not bad and not (seen.ahead and not improves(run, onset)):
         severity = Severity.info
     touched = np.flatnonzero(flagged.any(axis=0))
     first = np.argmax(flagged, axis=0)
-    ranked = sorted(touched, key=lambda i: (first[i], -logit[first[i], i]))
+    ranked = sorted(touched, key=lambda i: (first[i], -table.values[first[i], i]))
     hot = table.hottest(int(ranked[0]), int(first[ranked[0]]), largest=True)
     sites = tuple(dict.fromkeys((table.names[ranked[0]], *hot, *(table.names[i] for i in ranked[1:5]))))
     facts = {
         "max_logit": value,
-        "growth": float(np.nanmax(np.where(flagged, growth, np.nan))),
+        "growth": seen.growth,
         "layers": float(len(touched)),
         "harmed": float(bad),
     }
@@ -127,6 +125,39 @@ def attention_logit_growth(
         ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Where logits are `flagged` [steps, layers], and of these the `highest` of each step, the largest
+    `growth`, whether one is `terminal`; `ahead` where one grows on though it is large and narrow."""
+
+    flagged: Flags
+    highest: Doubles
+    growth: float
+    terminal: bool
+    ahead: bool
+
+
+def _seen(
+    table: Layers, entropy: Floats, *, high: float, low_entropy: float, extreme: float, one_hot: float
+) -> _Seen:
+    flagged, highest = np.zeros(table.values.shape, bool), np.full(len(table.steps), -np.inf)
+    most, terminal, ahead = np.nan, False, False
+    past = earlier(table.steps, REACH)
+    for rows in blocks(*table.values.shape):
+        logit, spread = _known(table.values[rows]), entropy[rows].astype(np.float64)
+        growth, narrow = logit / np.maximum(_known(table.values[past[rows]]), 1e-9), spread < low_entropy
+        flagged[rows] = hit = (logit > high) & ((growth >= 2.0) | narrow)
+        highest[rows] = np.where(hit, logit, -np.inf).max(axis=1)
+        most = np.fmax(most, np.fmax.reduce(growth[hit], initial=np.nan))
+        terminal |= bool((hit & ((logit > extreme) | ((logit > 2 * high) & (spread < one_hot)))).any())
+        ahead |= bool(((logit > 2 * high) & narrow & (growth >= 2.0)).any())
+    return _Seen(flagged, highest, float(most), terminal, ahead)
+
+
+def _known(logit: Floats) -> Doubles:
+    return np.where(np.isnan(logit), -np.inf, logit.astype(np.float64))
 
 
 def _run(logit: np.ndarray, entropy: np.ndarray, loss: np.ndarray) -> Run:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stabdiag.analysis.attention import attention_layers
+from stabdiag.analysis.attention import Layers, attention_layers
+from stabdiag.analysis.blocks import blocks
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import suffers
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
@@ -56,14 +57,13 @@ def attention_uniform(
     table = attention_layers(run, "attention.entropy_ratio")
     if len(table.steps) < 3 or table.steps[-1] - table.steps[0] < persists:
         raise NotEvaluable(f"attention was recorded over less than {persists:.0f} steps")
-    known = np.where(np.isnan(table.of_heads), -np.inf, table.of_heads)
-    least = np.stack([known[:, table.owner == i].min(axis=1) for i in range(len(table.names))], axis=1)
+    least = _least_of_heads(table)
     rows = np.isfinite(least).any(axis=1)
-    least, steps = least[rows], table.steps[rows]
+    least, steps = least if rows.all() else least[rows], table.steps[rows]
     if len(steps) < 3:
         raise NotEvaluable("all heads of a layer were measured at fewer than three steps")
-    since = [_since(least[:, i] >= uniform) for i in range(least.shape[1])]
-    last = np.median(least[-3:], axis=0)
+    since = [_since(least[:, i] >= np.float64(uniform)) for i in range(least.shape[1])]
+    last = np.median(least[-3:].astype(np.float64), axis=0)
     needed = max(persists, 0.6 * run.steps)
     flat = [
         i for i, at in enumerate(since)
@@ -95,6 +95,17 @@ def attention_uniform(
             "harmed": float(bad),
         },
     )
+
+
+def _least_of_heads(table: Layers) -> Floats:
+    """[steps, layers]; -inf where a head was not measured."""
+    by_owner = np.argsort(table.owner, kind="stable")
+    begin = np.searchsorted(table.owner[by_owner], np.arange(len(table.names)))
+    least = np.empty(table.values.shape, np.float32)
+    for rows in blocks(*table.of_heads.shape):
+        heads = table.of_heads[rows][:, by_owner]
+        least[rows] = np.minimum.reduceat(np.where(np.isnan(heads), -np.inf, heads), begin, axis=1)
+    return least
 
 
 def _since(high: np.ndarray) -> int | None:

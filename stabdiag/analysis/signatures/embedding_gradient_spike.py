@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.aftermath import aftermath
+from stabdiag.analysis.blocks import blocks
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import episodes
@@ -71,10 +72,12 @@ def embedding_gradient_spike(
         raise NotEvaluable("the model has no embedding")
     if len(table.steps) < 48:
         raise NotEvaluable(f"gradients of only {len(table.steps)} steps were recorded")
-    squares = table.values.astype(np.float64) ** 2
-    total = np.nansum(np.where(np.isfinite(squares), squares, np.nan), axis=1)
+    total = np.empty(len(table.steps))
+    for rows in blocks(*table.values.shape):
+        squares = table.values[rows].astype(np.float64) ** 2
+        total[rows] = np.where(np.isfinite(squares), squares, 0.0).sum(axis=1)
     for i in tables:
-        found = _spike(squares[:, i], total, z, share, odds)
+        found = _spike(table.values[:, i].astype(np.float64) ** 2, total, z, share, odds)
         if found:
             yield _finding(run, table.sites[i], table.steps, found, z)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,7 +48,10 @@ def render_page(a: Run, b: Run, told: Comparison) -> str:
     pairs = _pairs(a, b)
     slugs = {pair.name: pair.slug for pair in pairs}
     maps = list(differences(a, b)) if told.first_bit else []
-    style, script = f"{source('style.css')}{source('comparison.css')}", source("comparison.js")
+    labels = {m.series: _labels(m) for m in maps}
+    marked = told.first.step if told.first and told.verdict == "part" else None
+    sheets = source("style.css"), source("comparison.css"), _placed(maps, labels.values(), marked)
+    style, script = "".join(sheets), source("comparison.js")
     return _template().render(
         style=Markup(style),
         scripts=[Markup(FIRST), Markup(script)],
@@ -59,11 +63,11 @@ def render_page(a: Run, b: Run, told: Comparison) -> str:
         overlays=overlays(a, b, told),
         maps=maps,
         pictures={m.series: Markup(m.address) for m in maps},
-        labels={m.series: _labels(m) for m in maps},
+        labels=labels,
         data=embedded({m.series: _described(m, slugs) for m in maps}),
         layers=pairs,
         shown=told.first.series if told.first else "",
-        marked=told.first.step if told.first and told.verdict == "part" else None,
+        marked=marked,
     )
 
 
@@ -110,7 +114,20 @@ def _pairs(a: Run, b: Run) -> list[PairedLayer]:
     return [PairedLayer(name, slugs[name], found[0].get(name), found[1].get(name)) for name in names]
 
 
-def _labels(difference: Difference) -> list[tuple[int, str]]:
+Labels = list[tuple[int, str]]
+
+
+def _placed(maps: Sequence[Difference], labels: Iterable[Labels], marked: int | None) -> str:
+    """Where the names and the marks of maps are: the page's policy allows no styles within its elements."""
+    rows = sorted({row for named in labels for row, _ in named})
+    rules = [f".row-{row} {{ --row: {row}; }}" for row in rows]
+    for number, one in enumerate(maps):
+        at = 0.0 if marked is None else one.steps.searchsorted(marked) / len(one.steps)
+        rules.append(f"#apart-{number} {{ --rows: {len(one.names)}; --at: {at:.6f}; }}")
+    return "\n".join(rules) + "\n"
+
+
+def _labels(difference: Difference) -> Labels:
     """Rows that have their name beside the map."""
     every = -(-len(difference.names) // LABELLED)
     return [(row, name) for row, name in enumerate(difference.names) if row % every == 0]
