@@ -39,12 +39,15 @@ CALIBRATION = Part(
     ("adamw", "adamw-999", "sgd", "adam", "lion", "muon", "schedule-free"),
     seed=1,
 )
+UNSEEN = ("llama", "vit", "denoiser", "ssm", "two-tower", "graph"), ("rmsprop", "nadam", "adafactor")
+"""Architectures and optimizers that no rule was looked at with."""
+
 JUDGED = Part(
     "judged",
-    (*CALIBRATION.architectures, "markov-gpt", "resnet", "gru", "encoder-decoder"),
-    (*CALIBRATION.optimizers, "muon", "schedule-free"),
-    seed=3001,
-    own=("markov-gpt", "resnet", "gru", "encoder-decoder", "muon", "schedule-free"),
+    (*CALIBRATION.architectures, *UNSEEN[0]),
+    (*CALIBRATION.optimizers, *UNSEEN[1]),
+    seed=4001,
+    own=(*UNSEEN[0], *UNSEEN[1]),
 )
 PARTS = (CALIBRATION, JUDGED)
 
