@@ -96,6 +96,7 @@ def bad_batch(
     Reference: Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), section 5.1; OLMo 2 (arXiv 2501.00656).
 
     Facts: z, loss, loss_before, gradient (norm, over the usual), fingerprint, sample (index of the worst),
+    outlying (deviations of that one from its batch),
     seen_at (step of the same batch before, -1 if none), loss_then, batches (found in all).
     """
     curve = loss_curve(run, least=48)
@@ -212,6 +213,9 @@ def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count
     norm = history(run, "run.grad_norm")
     if (jump := norm.jump(step)) is not None:
         facts["gradient"] = jump
+    apart = history(run, "targets.outlying").within(step, step).finite()
+    if len(apart):
+        facts["outlying"] = float(apart.values[0])
     index = history(run, "targets.worst").within(step, step).finite()
     words = {
         "run.loss": f"raises the loss from {figure(usual or 0.0)} to {figure(value or 0.0)}",
