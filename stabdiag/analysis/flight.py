@@ -13,15 +13,17 @@ from stabdiag.core.run import Run
 
 
 def step_to_replay(run: Run, incidents: Sequence[Incident]) -> int | None:
-    """Where the first critical incident began, if a record reaches back that far, and has the batch where it
-    has any; else the last step of the first record. None where there is no record."""
+    """Where the first critical incident began, if a record holds that step, and its batch where it has any;
+    else the last step of the first record. None where there is no record, or it began before all of them:
+    no step that they hold tells how."""
     records = [event for event in run.events_of("flight") if isinstance(event.step, int)]
     onset = next((i.onset_step for i in incidents if i.severity is Severity.critical), None)
     kept = {step for record in records for step in record.data.get("batches") or ()}
     within = onset is not None and any(_first(r) <= onset <= (r.step or 0) for r in records)
     if within and (not kept or onset in kept):
         return onset
-    return records[0].step if records else None
+    reaches = onset is None or any(_first(record) <= onset for record in records)
+    return records[0].step if records and reaches else None
 
 
 def _first(record: Event) -> int:

@@ -38,7 +38,9 @@ def incident(onset: int, severity: Severity = Severity.critical) -> Incident:
     [
         ([], [incident(100)], None),
         ([(60, 123, [])], [incident(100)], 100),
-        ([(60, 123, [])], [incident(10)], 123),
+        ([(60, 123, [])], [incident(10)], None),
+        ([(60, 123, [])], [incident(10, Severity.warning)], 123),
+        ([(60, 123, [])], [incident(130)], 123),
         ([(60, 123, [])], [incident(100, Severity.warning)], 123),
         ([(60, 123, []), (200, 263, [])], [incident(210)], 210),
         ([(60, 123, [122, 123])], [incident(100)], 123),
