@@ -9,9 +9,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stabdiag.analysis.depth import telling
-from stabdiag.analysis.robust import Doubles, Flags, median
+from stabdiag.analysis.robust import Flags, median
 from stabdiag.analysis.updates import Updates
-from stabdiag.core.run import Run
+from stabdiag.core.run import Floats, Run
 
 FEWEST = 4
 """Matrices of which a single one can be told from the others."""
@@ -33,24 +33,24 @@ class Lone:
 
 
 def lone_update(
-    run: Run, taken: Updates, ratio: Doubles, least: float, times: float, count: int
+    run: Run, taken: Updates, ratio: Floats, least: float, times: float, count: int
 ) -> Lone | None:
     """A matrix with a `ratio`, [steps, matrices], above `least` and `times` the median of all, at `count`
     records in a row; None where there is none. One whose elements began far below those of the others is
     left out: it finds its scale."""
     if ratio.shape[1] < FEWEST or len(ratio) < count:
         return None
-    usual = median(ratio, axis=1)
+    usual = taken.middle if ratio is taken.ratio else median(ratio, axis=1)
     with np.errstate(invalid="ignore"):
         bad: Flags = (ratio > np.maximum(least, times * usual[:, None])) & _of_usual_size(run, taken)
     lasting: Flags = np.all(sliding_window_view(bad, count, axis=0), axis=-1)
     rows, which = np.flatnonzero(np.any(lasting, axis=1)), np.flatnonzero(np.any(lasting, axis=0))
     if not len(rows):
         return None
-    high = np.where(bad, ratio, 0.0)
-    path = np.array([_path(taken.steps, high[:, i]) for i in which])
+    high = [np.where(bad[:, i], ratio[:, i], 0.0) for i in which]
+    path = np.array([_path(taken.steps, one) for one in high])
     worst = int(which[np.argmax(path)])
-    peak = int(np.argmax(high[:, worst]))
+    peak = int(np.argmax(high[int(np.argmax(path))]))
     return Lone(
         sites=telling([taken.names[i] for i in which], path),
         onset=int(taken.steps[rows[0]]),
@@ -62,26 +62,25 @@ def lone_update(
     )
 
 
-def against_the_start(run: Run, taken: Updates) -> Doubles:
+def against_the_start(run: Run, taken: Updates) -> Floats:
     """[steps, matrices]: the ratio to the norm that the weight has, or began with, whichever is larger. What
     decays to nothing is replaced by any step."""
-    ratio = taken.ratio.astype(np.float64)
     if "weight.norm" not in run:
-        return ratio
+        return taken.ratio
     table = run.table("weight.norm")
     places = {name: i for i, name in enumerate(table.names)}
-    here = [i for i, name in enumerate(taken.names) if name in places]
-    if not here or not len(table.steps):
-        return ratio
     rows = np.clip(np.searchsorted(table.steps, taken.steps, side="right") - 1, 0, None)
-    norms = table.values[:, [places[taken.names[i]] for i in here]]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left = norms[rows] / norms[0]
-    ratio[:, here] *= np.where(np.isfinite(left), np.minimum(left, 1.0), 1.0)
+    ratio = taken.ratio
+    for i, name in enumerate(taken.names):
+        norm = table.values[:, places[name]] if name in places else table.values[:0, 0]
+        if len(norm) and (norm < norm[0]).any():
+            ratio = ratio.copy() if ratio is taken.ratio else ratio
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratio[:, i] *= np.fmin((norm / norm[0])[rows], 1.0)
     return ratio
 
 
-def _path(steps: NDArray[np.int64], ratio: Doubles) -> float:
+def _path(steps: NDArray[np.int64], ratio: Floats) -> float:
     """The sum of the ratios over all steps, of those between two records as of the nearer one."""
     width = np.gradient(steps.astype(np.float64)) if len(steps) > 1 else np.ones(len(steps))
     return float(np.nansum(ratio * width))

@@ -103,7 +103,7 @@ def _finding(
         confidence=0.85 if curved else 0.7,
         sites=("run",),
         onset_step=began if severity else first,
-        peak_step=int(seen.steps[part[0] + peak]),
+        peak_step=max(int(seen.steps[part[0] + peak]), began if severity else first),
         last_step=last,
         message=f"{words}, from step {first} on; the loss {does}.",
         value=value,

@@ -110,7 +110,8 @@ def update_ratio_high(
         raise NotEvaluable("no update of a weight matrix was recorded")
     count = int(records)
     ratio = against_the_start(run, taken)
-    middle = np.nan_to_num(median(ratio, axis=1), nan=0.0)
+    usual = taken.middle if ratio is taken.ratio else median(ratio, axis=1)
+    middle = np.nan_to_num(usual, nan=0.0)
     row = middle > high
     sustained = np.convolve(row, np.ones(count), "valid") >= count if len(row) >= count else np.zeros(0, bool)
     # What descends along the gradient itself moves as unevenly, and as far, as that.
