@@ -19,7 +19,7 @@ from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Findings
 from stabdiag.core.layer_loss import LayerLosses
-from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.run import INSIDE, Run, RunInfo
 from stabdiag.core.verification import marked
 from stabdiag.store.directory import create_run_directory, is_run, page_of, resolve_run
 from stabdiag.store.events import EventLog
@@ -227,7 +227,7 @@ def watch(
     cadence = Cadence.parse(budget, every, keep_batches)
     path, leads = meet(lambda: create_run_directory(Path(log_dir), name or "watch", exact=name is not None))
     info = RunInfo(
-        command=("stabdiag.watch",),
+        command=INSIDE,
         started=time.time(),
         host=platform.node(),
         versions={"python": platform.python_version(), "stabdiag": stabdiag.__version__},

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
+import math
 import os
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,9 @@ from stabdiag.api import Watch, watch
 from stabdiag.capture.sink import rank_and_world
 from stabdiag.core.cadence import Cadence
 from stabdiag.core.errors import StabdiagError
+from stabdiag.core.event import Event
 from stabdiag.core.finding import Severity
+from stabdiag.store.events import EventLog
 
 _told: set[str] = set()
 
@@ -62,8 +67,9 @@ class Hosted:
     def is_open(self) -> bool:
         return self.watch is not None and self.watch in Watch.opened
 
-    def begin(self) -> None:
-        """Records whatever trains from now on. One that is open still was left by an error, and ends."""
+    def begin(self, steps: float | None = None, source: str = "") -> None:
+        """Records whatever trains from now on: as many optimizer steps as `source` says, if it is known. One
+        that is open still was left by an error, and ends."""
         self._end_abandoned()
         by = recorded_by()
         if by:
@@ -79,8 +85,15 @@ class Hosted:
         else:
             if self.watch.leads:
                 self._log.info(f"stabdiag: recording into {self.watch.path}")
+                self._plan(steps, source)
             atexit.register(self._end_abandoned)
             _on_failing_cell(self)
+
+    def _plan(self, steps: float | None, source: str) -> None:
+        if self.watch is not None and steps is not None and 0 < steps < math.inf:
+            planned = Event("planned", time.time(), None, 0, {"steps": int(steps), "source": source})
+            with contextlib.suppress(OSError):  # a full disk
+                EventLog(self.watch.path).append(planned)
 
     def _say_once(self, line: str) -> None:
         if line not in _told and rank_and_world()[0] == 0:
@@ -88,7 +101,8 @@ class Hosted:
             self._log.warning(line)
 
     def end(self) -> None:
-        """Closes the recording and logs what was found, one line each."""
+        """Closes the recording and logs what was found, one line each; the last line, how it was, is seen
+        however quiet the logger is kept."""
         self._close(None)
 
     def fail(self, error: BaseException) -> None:
@@ -109,9 +123,11 @@ class Hosted:
             else:
                 self.watch.fail(error)
             if self.watch.leads:
-                for severity, line in told(self.watch):
+                for severity, line in (lines := list(told(self.watch))):
                     level = logging.WARNING if severity > Severity.info else logging.INFO
                     self._log.log(level, "stabdiag: %s", line)
+                if not self._log.isEnabledFor(level):
+                    print(f"stabdiag: {lines[-1][1]}", file=sys.stderr, flush=True)
         except Exception as ours:
             self._log.warning(
                 f"stabdiag: the diagnosis failed, the run is kept: {type(ours).__name__}: {ours}"

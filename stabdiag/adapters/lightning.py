@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
@@ -17,8 +18,11 @@ class StabdiagCallback(HostCallback, Callback):
 
     logger = "lightning.pytorch.stabdiag"
 
-    def on_train_start(self, *_args: Any) -> None:
-        self._hosted.begin()
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        steps = None
+        with contextlib.suppress(Exception):  # there are trainings of which Lightning cannot tell
+            steps = trainer.estimated_stepping_batches - trainer.global_step
+        self._hosted.begin(steps, "Trainer")
 
     def on_train_end(self, *_args: Any) -> None:
         self._hosted.end()

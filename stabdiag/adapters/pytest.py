@@ -5,6 +5,7 @@ Registered for every pytest of the environment, so nothing but pytest is importe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from stabdiag.core.config import Configuration
 
 MARK = "stable"
+NAMES = ("stabdiag", __name__)
+"""Of this plugin: its entry point's, and the one by which `-p` and `pytest_plugins` know it."""
+
 FOLDERS = "tmp_path_factory"
 """pytest's own fixture, which makes the folder of the run: among the temporary ones that pytest keeps."""
 
@@ -26,6 +30,14 @@ HELP = (
     'stable(fail_on="warning", select=(), ignore=(), every=10): the training that the test does is recorded, '
     "and fails the test where it is unstable; select and ignore are those of `stabdiag check`"
 )
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    """Whoever asks for it by its other name has it already: pytest would call that an error."""
+    if plugin is sys.modules[__name__]:
+        for name in NAMES:
+            if name != manager.get_name(plugin):
+                manager.set_blocked(name)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -117,7 +129,8 @@ def _judge(recording: Watch, config: Configuration, fail_on: Any) -> None:
 
 
 def told(recording: Watch, config: Configuration) -> str:
-    """What `stabdiag report` prints, in 80 columns, and the command that shows the rest."""
+    """What `stabdiag report` prints, in 80 columns, and the command that shows the rest: one, as the run is
+    gone when pytest's folders are."""
     import io
 
     from stabdiag.api import diagnose
@@ -128,5 +141,6 @@ def told(recording: Watch, config: Configuration) -> str:
     stream = io.StringIO()
     run = recording.run
     diagnosis = diagnose(run, config)
-    render_text(run, diagnosis, console_for(stream))
-    return f"{stream.getvalue().rstrip()}\n\n  next       {describe.next_commands(run, diagnosis)[0]}"
+    report, *_ = describe.next_commands(run, diagnosis)
+    render_text(run, diagnosis, console_for(stream), following=())
+    return f"{stream.getvalue().rstrip()}\n\n  next       {report}"

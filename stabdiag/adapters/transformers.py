@@ -22,8 +22,8 @@ class StabdiagCallback(HostCallback, TrainerCallback):  # type: ignore[misc, unu
         """Ends a recording that an error left open."""
         self._hosted.end()
 
-    def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
-        self._hosted.begin()
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_kwargs: Any) -> None:
+        self._hosted.begin(state.max_steps - state.global_step, "Trainer")
 
     def on_train_end(self, *_args: Any, **_kwargs: Any) -> None:
         self._hosted.end()

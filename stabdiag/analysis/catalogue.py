@@ -12,6 +12,7 @@ import numpy as np
 
 from stabdiag.core.errors import UnknownName
 from stabdiag.core.finding import Finding
+from stabdiag.core.html import TITLES
 from stabdiag.core.registry import Registry
 from stabdiag.core.run import Run
 
@@ -133,6 +134,7 @@ def signature(
     def declare(detect: Detector) -> Signature:
         entry = Signature(id, title, tuple(needs), tuple(explains), tuple(causes), detect)
         SIGNATURES.add(entry)
+        TITLES["signature", id] = title
         return entry
 
     return declare
@@ -149,6 +151,7 @@ def cause(
     def declare(weigh: Callable[[Run, Finding], Weight | None]) -> Cause:
         entry = Cause(id, title, tuple(fixes), weigh, tuple(moves_first), lead)
         CAUSES.add(entry)
+        TITLES["cause", id] = title
         return entry
 
     return declare
@@ -158,6 +161,7 @@ def fix(id: str, *, title: str) -> Callable[[Any], Fix]:
     def declare(propose: Callable[[Run, Finding], Change | None]) -> Fix:
         entry = Fix(id, title, propose)
         FIXES.add(entry)
+        TITLES["fix", id] = title
         return entry
 
     return declare

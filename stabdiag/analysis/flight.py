@@ -13,15 +13,19 @@ from stabdiag.core.run import Run
 
 
 def step_to_replay(run: Run, incidents: Sequence[Incident]) -> int | None:
-    """Where the first critical incident began, if a record reaches back that far, and has the batch where it
-    has any; else the last step of the first record. None where there is no record."""
+    """Where the first critical incident began, if a record holds that step, and its batch where it has any;
+    else the last step of the first record. None where there is no record, or where it began with a batch that
+    none of them reaches back to: no other step shows it."""
     records = [event for event in run.events_of("flight") if isinstance(event.step, int)]
-    onset = next((i.onset_step for i in incidents if i.severity is Severity.critical), None)
-    kept = {step for record in records for step in record.data.get("batches") or ()}
-    within = onset is not None and any(_first(r) <= onset <= (r.step or 0) for r in records)
+    first = next((i for i in incidents if i.severity is Severity.critical), None)
+    if first is None or not records:
+        return records[0].step if records else None
+    onset, kept = first.onset_step, {step for record in records for step in record.data.get("batches") or ()}
+    within = any(_first(record) <= onset <= (record.step or 0) for record in records)
     if within and (not kept or onset in kept):
         return onset
-    return records[0].step if records else None
+    of_a_batch = first.culprit is not None and first.culprit.batch is not None
+    return None if of_a_batch and not within else records[0].step
 
 
 def _first(record: Event) -> int:

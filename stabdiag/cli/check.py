@@ -59,6 +59,7 @@ def check(
     """
     from stabdiag.render.terminal import shortened, speakable
 
+    _apart(junit, sarif)
     config = configuration(settings, select, ignore)
     checked = _read(run, names)
     old = _read(baseline, names) if baseline else None
@@ -80,6 +81,14 @@ def check(
 
         write(render_sarif(checked, gate, __version__), sarif, "--sarif")
     ctx.exit(0 if gate.passed else FOUND)
+
+
+def _apart(junit: Path | None, sarif: Path | None) -> None:
+    """StabdiagError where one outcome would be written over the other."""
+    if junit and sarif and junit.resolve() == sarif.resolve():
+        from stabdiag.core.errors import StabdiagError
+
+        raise StabdiagError(f"--junit and --sarif would both write {junit}", "give each a file of its own")
 
 
 def _gate(run: Run, config: Configuration, fail_on: str, baseline: Run | None, *, whole: bool) -> Gate:

@@ -8,6 +8,7 @@ from typing import Any
 
 EVENTS: Mapping[str, str] = {
     "process": "a process began to record: pid, rank, python, versions, device, world_size, argv",
+    "planned": "how many optimizer steps the host is to take: steps, source (which setting says so)",
     "model": "a root module was found: name (class), parameters, trainable, modules",
     "optimizer": "an optimizer was found: name (class), groups (hyperparameters of each), parameters",
     "loss": "what the loss is computed by: function, classes (of a cross-entropy, else absent)",

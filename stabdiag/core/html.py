@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from stabdiag.core.diagnosis import Culprit, Diagnosis, FixAdvice, Incident
     from stabdiag.core.finding import Finding
 
+TITLES: dict[tuple[str, str], str] = {}
+"""What a `signature`, a `cause` or a `fix` of that id is called: the analysis declares them."""
+
 COLOURS = {"critical": "#d1242f", "warning": "#b58100", "info": "#6e7781"}
 MOST_CHARACTERS = 500
 MOST_SITES = 4
@@ -27,28 +30,40 @@ def shown(text: object) -> str:
     return escape(printable if len(line) <= MOST_CHARACTERS else f"{printable[:MOST_CHARACTERS]}…")
 
 
+def _title(what: str, id: str) -> str:
+    return shown(TITLES.get((what, id), id.replace("-", " ")))
+
+
 def finding_html(finding: Finding) -> str:
     sure = f"{finding.confidence:.0%} sure"
-    head = f"{_badge(str(finding.severity))} <b>{shown(finding.signature)}</b>{_places(finding)}"
+    head = (
+        f"{_badge(str(finding.severity))} <b>{_title('signature', finding.signature)}</b>{_places(finding)}"
+    )
     since = shown(_steps(finding.onset_step, finding.last_step))
-    because = [f"{shown(c.id)} ({c.confidence:.0%}): {shown(c.because)}" for c in finding.causes[:1]]
+    because = [
+        f"{_title('cause', c.id)} ({c.confidence:.0%}): {shown(c.because)}" for c in finding.causes[:1]
+    ]
     return _card(
         str(finding.severity),
         f"{head}, {since}, {sure}",
         shown(finding.message),
         *_labelled("cause", because),
-        *_labelled("fixes", [f"<code>{shown(fix)}</code>" for fix in finding.fixes]),
+        *_labelled(
+            "fixes", ["; ".join(_title("fix", fix) for fix in finding.fixes)] if finding.fixes else []
+        ),
     )
 
 
 def incident_html(incident: Incident, root: Finding | None = None) -> str:
     """`root` is the finding that explains the others; without it only what the incident itself knows."""
     since = f"since step {incident.onset_step:,}"
-    what = f" <b>{shown(root.signature)}</b>{_places(root)}," if root else ""
+    what = f" <b>{_title('signature', root.signature)}</b>{_places(root)}," if root else ""
     mover, culprit, cause = incident.first_mover, incident.culprit, incident.cause
     moved = [f"{shown(mover.series)} at {shown(mover.site)}, step {mover.step:,}"] if mover else []
     blamed = _blamed(culprit) if culprit else []
-    because = [f"{shown(cause.id)} ({cause.confidence:.0%}): {shown(cause.because)}"] if cause else []
+    because = (
+        [f"{_title('cause', cause.id)} ({cause.confidence:.0%}): {shown(cause.because)}"] if cause else []
+    )
     return _card(
         str(incident.severity),
         f"{_badge(str(incident.severity))}{what} {since}",

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
+INSIDE = ("stabdiag.watch",)
+"""The command of a run that was recorded inside a program: what to call is not known."""
+
+
 class MissingSeries(StabdiagError):
     """A series that the run does not hold."""
 

@@ -21,7 +21,6 @@ from stabdiag.render.terminal import speakable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
     from prometheus_client.core import GaugeMetricFamily
 
 LOOPBACK = "127.0.0.1"

@@ -16,7 +16,7 @@ from stabdiag.core.config import Configuration
 from stabdiag.core.diagnosis import Diagnosis, Incident
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.finding import Severity
-from stabdiag.core.run import Run
+from stabdiag.core.run import INSIDE, Run
 from stabdiag.core.verification import PLACEBO, UNCHANGED, Trial, Verification
 from stabdiag.intervene.intervention import INTERVENTIONS
 from stabdiag.intervene.request import Request
@@ -74,7 +74,7 @@ def _check_replayable(run: Run) -> None:
     info = run.info
     if not info.command:
         raise StabdiagError(f"{run.path} does not say which command it is of", "it cannot be replayed")
-    if info.command[0] == "stabdiag.watch":
+    if info.command == INSIDE:
         raise StabdiagError(
             "this run was recorded inside a program, by stabdiag.watch: there is no command to replay",
             "as a script under `stabdiag run` it can be",

@@ -142,7 +142,7 @@ def _text(wanted: str, at: Path) -> str:
         if wanted not in dashboards():
             hint = suggestion(wanted, dashboards())
             raise StabdiagError(
-                f"there is no dashboard {wanted!r}", f"{hint}; a file of your own ends in {SUFFIX}"
+                f"there is no dashboard {wanted!r}", f"{hint} (a file of your own ends in {SUFFIX})"
             )
         return (_folder() / f"{wanted}{SUFFIX}").read_text(encoding="utf-8")
     try:

@@ -7,9 +7,10 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from stabdiag.analysis.catalogue import CAUSES, SIGNATURES
+from stabdiag.core.cadence import DEFAULT_BUDGET
 from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover, FixAdvice, Incident
 from stabdiag.core.finding import CauseRanked, Evidence, Finding, Severity
-from stabdiag.core.run import Run
+from stabdiag.core.run import INSIDE, Run
 from stabdiag.render.cost import cost
 from stabdiag.render.curve import loss_curve
 from stabdiag.render.numbers import count, duration, fingerprint, number, percent
@@ -289,6 +290,26 @@ def unobserved(run: Run) -> list[Unobserved]:
 
 def _text(data: Any, key: str) -> str:
     return " ".join(str(data.get(key, "")).split())
+
+
+def again(run: Run) -> str:
+    """The command that records such a run once more; empty where it was recorded inside a program, or by
+    another tool."""
+    words = run.info.command
+    if not words or words == INSIDE:
+        return ""
+    asked = run.info.configuration
+    options = []
+    if asked.get("every"):
+        options += ["--every", str(asked["every"])]
+    elif "budget" in asked and asked["budget"] != DEFAULT_BUDGET:
+        options += ["--budget", "off" if asked["budget"] is None else f"{100 * asked['budget']:g}%"]
+    if asked.get("keep_batches"):
+        options += ["--keep-batches", str(asked["keep_batches"])]
+    for request in asked.get("apply", ()):
+        options += ["--apply", str(request)]
+    options += ["--guard"] * bool(asked.get("guard"))
+    return shlex.join(["stabdiag", "run", *options, *words])
 
 
 def next_commands(run: Run, diagnosis: Diagnosis) -> list[str]:

@@ -9,7 +9,7 @@ from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.run import Run
 from stabdiag.render import figures
 from stabdiag.render.heatmap import HeatMap, heat_maps
-from stabdiag.render.kind import unit_of
+from stabdiag.render.kind import axis_unit
 from stabdiag.render.packing import as_text, compressed
 from stabdiag.render.untrusted import name
 
@@ -43,7 +43,7 @@ def heat_data(
     described = [
         {
             "series": m.series,
-            "unit": unit_of(m.series),
+            "unit": axis_unit(m.series),
             "steps": figures.packed(m.steps),
             "values": figures.packed(m.values),
             "columns": len(m.steps),

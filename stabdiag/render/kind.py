@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from stabdiag.core.registry import Registry
 
 NONFINITE = "non-finite values or calls"
+OWN = "as the tensor"
+"""The unit of what is in that of the tensor itself, which nobody knows: no word for an axis."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,13 @@ def unit_of(series: str) -> str:
     return next((units[pattern] for pattern in units if fnmatchcase(statistic, pattern)), "")
 
 
+def axis_unit(series: str) -> str:
+    """The unit as it stands at an axis, empty where there is none to tell."""
+    unit = unit_of(series)
+    return "" if unit == OWN else unit
+
+
 def with_unit(series: str) -> str:
     """`attention.entropy (nats)`."""
-    unit = unit_of(series)
+    unit = axis_unit(series)
     return f"{series} ({unit})" if unit else series

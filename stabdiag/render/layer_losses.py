@@ -46,12 +46,13 @@ def text(losses: LayerLosses, width: int = 100) -> str:
     """A table of lines of at most `width` characters, for any terminal."""
     rows = [HEAD, *(_row(layer) for layer in _lossy(losses)[:SHOWN])]
     sizes = [max(len(row[i]) for row in rows) for i in range(len(HEAD))]
-    # Long names give way to the numbers, by their beginnings.
+    # Long names give way to the numbers: names of modules by their beginnings, where they are alike, and
+    # those of types by their ends.
     room = max(width - sum(sizes[2:]) - 2 * (len(HEAD) - 1), 20)
     sizes[:2] = [min(sizes[0], room * 2 // 3), min(sizes[1], room - min(sizes[0], room * 2 // 3))]
     lines = [sentence(losses), ""]
     for row in rows if len(rows) > 1 else ():
-        names = (_shortened(cell, size).ljust(size) for cell, size in zip(row[:2], sizes[:2], strict=True))
+        names = _last(row[0], sizes[0]).ljust(sizes[0]), _first(row[1], sizes[1]).ljust(sizes[1])
         values = (cell.rjust(size) for cell, size in zip(row[2:], sizes[2:], strict=True))
         lines.append("  ".join((*names, *values)).rstrip())
     lines += ["", *_remarks(losses)]
@@ -120,5 +121,9 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {count(more)} more" if more > 0 else shown
 
 
-def _shortened(name: str, size: int) -> str:
+def _last(name: str, size: int) -> str:
     return name if len(name) <= size else "…" + name[1 - size :]
+
+
+def _first(name: str, size: int) -> str:
+    return name if len(name) <= size else name[: size - 1] + "…"

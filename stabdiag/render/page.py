@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +78,7 @@ def render_page(
         anchors=anchors,
         others=[(f"finding-{i}", diagnosis.findings[i]) for i in describe.other_indices(diagnosis)],
         facts=facts(run, diagnosis),
-        command=shlex.join(run.info.command or diagnosis.run.get("command") or ()),
+        command=describe.again(run),
         next_commands=describe.next_commands(run, diagnosis),
         data=embedded({"charts": charts, "heat": heat}),
         cells=Markup(cells),

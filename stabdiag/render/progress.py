@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.run import Run
 from stabdiag.render.numbers import count, duration, number
 
 LENGTHS = frozenset(
@@ -31,13 +31,17 @@ class Length:
     source: str
 
 
-def planned_length(info: RunInfo) -> Length | None:
-    """From an intervention that ends the run, or an option of its command; None where nothing says it."""
-    for request in info.configuration.get("apply", ()):
+def planned_length(run: Run) -> Length | None:
+    """From an intervention that ends the run, its host, or an option of its command; None where nothing says
+    it."""
+    for request in run.info.configuration.get("apply", ()):
         name, _, value = str(request).partition("@")[0].partition("=")
         if name == "early-stopping" and value.isdecimal():
             return Length(int(value), "early-stopping")
-    found = [Length(int(value), name) for name, value in _options(info.command) if int(value)]
+    planned = run.fact("planned", "steps")
+    if isinstance(planned, int) and planned > 0:
+        return Length(planned, str(run.fact("planned", "source")))
+    found = [Length(int(value), name) for name, value in _options(run.info.command) if int(value)]
     return found[0] if len({length.steps for length in found}) == 1 else None
 
 
@@ -89,7 +93,7 @@ class Progress:
 
 def progress(run: Run, now: float, length: Length | None = None) -> Progress:
     """`now` is in seconds since the epoch; `since` of the result are the seconds since the last step."""
-    length = length or planned_length(run.info)
+    length = length or planned_length(run)
     data = run.kinds.get("run")
     if data is None or not len(data.steps):
         return Progress(run.steps, None, {}, None, length)

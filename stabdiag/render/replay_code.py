@@ -20,7 +20,8 @@ def replay_code(run: str, step: int, steps: Path, batch: Path | None, sources: S
 
 
 _NOT_KEPT = """\
-# BATCH: it was not kept, which `stabdiag run --keep-batches 8` does. Arguments and named ones, of each call:
+# BATCH: it was not kept, as it is with `stabdiag run --keep-batches 8`, or with keep_batches=8 of a callback
+# or of stabdiag.watch. Arguments and named ones, of each call:
 batch = [([...], {})]"""
 
 _TAIL = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from stabdiag.core.diagnosis import Diagnosis, FixAdvice, Incident
@@ -21,8 +23,16 @@ COLUMN = 13
 FIXES = 2
 
 
-def render_text(run: Run, diagnosis: Diagnosis, console: Console, *, verbose: bool = False) -> None:
-    """Writes the summary to `console`; `verbose` adds the other fixes, code, and reasons of skips."""
+def render_text(
+    run: Run,
+    diagnosis: Diagnosis,
+    console: Console,
+    *,
+    verbose: bool = False,
+    following: Sequence[str] | None = None,
+) -> None:
+    """Writes the summary to `console`; `verbose` adds the other fixes, code, and reasons of skips.
+    `following` are the commands to type next, without them those that follow a report."""
     lines = Lines(console)
     lines.item("", describe.verdict_sentence(run, diagnosis), style=VERDICT_STYLE.get(diagnosis.verdict, ""))
     lines.blank()
@@ -32,8 +42,7 @@ def render_text(run: Run, diagnosis: Diagnosis, console: Console, *, verbose: bo
         _incident(lines, run, diagnosis, rank, incident, verbose)
     _others(lines, diagnosis)
     _unobserved(lines, run, diagnosis, verbose)
-    _, *following = describe.next_commands(run, diagnosis)
-    for command in following:
+    for command in describe.next_commands(run, diagnosis)[1:] if following is None else following:
         lines.blank()
         lines.item("next", command, indent=2, column=COLUMN, style="cyan")
 

@@ -49,6 +49,13 @@ class Log:
         scalars.times.append(time)
         scalars.values.append(value)
 
+    def count_from_zero(self) -> None:
+        """Of a tool that tells how many steps were done: what it says after the first is of step 0."""
+        for scalars in self.scalars.values():
+            scalars.steps[:] = array("q", (max(step - 1, 0) for step in scalars.steps))
+        if self.scalars:
+            self.notes.append("it counts the steps that were done: its step 1 is step 0 here, as if recorded")
+
 
 @dataclass(frozen=True)
 class Importer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +17,13 @@ COUNTERS = (
     "current_steps", "it", "_step", "batch", "epoch",
 )  # fmt: skip
 """What counts steps, the best first, alone or after a slash: wandb's `_step` counts calls, not steps."""
+OF_TRAINER = {"train/global_step", "train/epoch"}
+"""What Hugging Face's Trainer sends to wandb and its like with all numbers; it counts steps that are done."""
 CLOCKS = ("_timestamp", "timestamp", "wall_time", "wall time", "time", "_runtime", "runtime")
 OFTEN = 0.9
 """Share of the rows that a counter has to be in."""
+HEADS = 1000
+"""Rows that tell what the others hold."""
 HEAD = 1 << 16
 """Characters that tell what a file holds."""
 DEEPEST = 16
@@ -31,10 +36,17 @@ def head(path: Path) -> str:
     try:
         if not path.is_file():
             return ""
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
+        with path.open(encoding=encoding_of(path), errors="replace") as file:
             return file.read(HEAD)
     except OSError:
         return ""
+
+
+def encoding_of(path: Path) -> str:
+    """UTF-16 where the file begins with its mark, as spreadsheets write it, else UTF-8. Raises OSError."""
+    with path.open("rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if marked else "utf-8-sig"
 
 
 def add_rows(log: Log, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -53,12 +65,14 @@ def add_rows(log: Log, rows: Sequence[Mapping[str, Any]]) -> None:
                 log.add(name, step, measured, math.nan if time is None else time)
     if flattened and counter is None:
         log.notes.append("nothing in it counts steps: its rows are counted instead")
+    elif all(any(name in row for row in flattened[:HEADS]) for name in OF_TRAINER):
+        log.count_from_zero()
     elif counter and _plain(counter) == "epoch":
         log.notes.append("it counts epochs, no steps: read a step as an epoch")
 
 
 def _counter(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    sample = [row for row in rows[:1000] if any(number(value) is not None for value in row.values())]
+    sample = [row for row in rows[:HEADS] if any(number(value) is not None for value in row.values())]
     names = dict.fromkeys(name for row in sample for name in row)
     for word in COUNTERS:
         for name in names:

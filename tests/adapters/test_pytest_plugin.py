@@ -61,8 +61,22 @@ def test_unmarked():
     assert "Failed: " in text
     assert "CRITICAL" in text
     assert "cause" in text
+    assert text.count("  next  ") == 1
     assert "next       stabdiag report " in text
     assert "adapters/pytest.py" not in text
+
+
+@pytest.mark.parametrize("named", ["-p", "pytest_plugins"])
+def test_who_asks_for_the_plugin_by_name_beside_its_entry_point_has_it_once(tested, pytester, named):
+    if not INSTALLED:
+        pytest.skip("the entry point is not installed")
+    if named == "pytest_plugins":
+        pytester.makeconftest('pytest_plugins = ["stabdiag.adapters.pytest"]')
+    asked = ("-p", "stabdiag.adapters.pytest") if named == "-p" else ()
+    done = tested("@pytest.mark.stable\ndef test_bad():\n    train(1e4)\n", *asked)
+    done.assert_outcomes(failed=1)
+    assert done.stdout.str().count("CRITICAL") == 1
+    assert "already registered" not in done.stderr.str()
 
 
 def test_the_run_of_a_failed_test_lies_among_the_temporary_folders_and_can_be_reported(tested, pytester):

@@ -9,6 +9,7 @@ import pytest
 
 import stabdiag
 from stabdiag.core.errors import StabdiagError
+from stabdiag.render.progress import Length, planned_length
 
 HOSTS = ("transformers", "lightning", "accelerate")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -75,6 +76,22 @@ def test_findings_are_logged_with_the_hosts_logger_and_the_command_that_reports_
     assert all("\n" not in line for line in told)
 
 
+def test_a_training_that_was_well_ends_with_a_line_however_quiet_the_host_is(host, world, callback, capsys):
+    world.train([callback(every=4)])
+    said = [line for line in capsys.readouterr().err.splitlines() if "Next: stabdiag report " in line]
+    if host == "lightning":  # which shows what its loggers are told
+        assert said == []
+    else:
+        (line,) = said
+        assert line.startswith("stabdiag: Stable: no instability in 8 steps. Next: ")
+
+
+def test_the_host_says_how_many_steps_it_will_take(host, world, callback, closed):
+    world.train([callback(every=4)])
+    planned = planned_length(closed())
+    assert planned == (None if host == "accelerate" else Length(world.STEPS, "Trainer"))
+
+
 def test_each_training_of_one_callback_is_a_run_of_its_own(world, callback, tmp_path):
     hook = callback(every=4)
     for _ in range(2):
@@ -134,6 +151,7 @@ def test_two_processes_share_a_run_directory_and_train_the_same(host, python, cl
     done = python(*launch, f"with_{host}.py", "both")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("the same") == 2, done.stdout
+    assert done.stderr.count("Next: stabdiag report ") == 1
     run = closed()
     assert run.info.processes == run.info.world_size == 2
     assert run.steps == (4 if host == "accelerate" else 8)  # which deals the batches out

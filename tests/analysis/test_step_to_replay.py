@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,7 @@ import pytest
 
 from stabdiag.analysis.diagnose import diagnose
 from stabdiag.analysis.flight import step_to_replay
-from stabdiag.core.diagnosis import Incident
+from stabdiag.core.diagnosis import Batch, Culprit, Incident
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Severity
 from stabdiag.core.run import Run, RunInfo
@@ -33,12 +34,20 @@ def incident(onset: int, severity: Severity = Severity.critical) -> Incident:
     return Incident(severity, 0, (0,), onset, None, ())
 
 
+def of_a_batch(onset: int) -> Incident:
+    return replace(incident(onset), culprit=Culprit(batch=Batch(onset)))
+
+
 @pytest.mark.parametrize(
     ("records", "incidents", "step"),
     [
         ([], [incident(100)], None),
         ([(60, 123, [])], [incident(100)], 100),
         ([(60, 123, [])], [incident(10)], 123),
+        ([(60, 123, [])], [of_a_batch(10)], None),
+        ([(60, 123, [])], [of_a_batch(100)], 100),
+        ([(60, 123, [122, 123])], [of_a_batch(100)], 123),
+        ([], [of_a_batch(100)], None),
         ([(60, 123, [])], [incident(100, Severity.warning)], 123),
         ([(60, 123, []), (200, 263, [])], [incident(210)], 210),
         ([(60, 123, [122, 123])], [incident(100)], 123),

@@ -75,6 +75,17 @@ def test_findings_are_the_same_only_at_a_common_place():
     assert not same_place(at("a", "x"), at("b", "x"))
 
 
+def test_two_outcomes_are_not_written_over_each_other(stabdiag, record, falling, tmp_path):
+    record("a", falling)
+    done = stabdiag("check", "stabdiag-runs/a", "--junit", "out", "--sarif", "./out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "stabdiag: error: --junit and --sarif would both write out",
+        "stabdiag: hint: give each a file of its own",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
 def test_junit_and_sarif_are_written_beside_the_lines(stabdiag, record, diverging, falling, tmp_path):
     record("before", diverging)
     words = ("--junit", "out.xml", "--sarif", "out.sarif")

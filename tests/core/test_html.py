@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from stabdiag.analysis.catalogue import CAUSES, FIXES, SIGNATURES
 from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover, FixAdvice, Incident
 from stabdiag.core.finding import CauseRanked, Finding, Findings, Severity
-from stabdiag.core.html import shown
+from stabdiag.core.html import TITLES, shown
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -64,18 +66,30 @@ class Reading(HTMLParser):
         self.text += data
 
 
+@pytest.fixture(autouse=True)
+def titles():
+    """The catalogue declares them when it is looked at, as a diagnosis does."""
+    for what, catalogue in (("signature", SIGNATURES), ("cause", CAUSES), ("fix", FIXES)):
+        assert all(TITLES[what, entry.id] == entry.title for entry in catalogue)
+
+
+def test_what_no_catalogue_has_is_told_by_its_id():
+    (finding,) = diagnosis().findings
+    assert "my own signature" in replace(finding, signature="my-own-signature")._repr_html_()
+
+
 def test_a_diagnosis_says_what_where_when_why_and_what_to_do():
     text = Reading(diagnosis()._repr_html_()).text
     for told in (
         "At risk after 2,000 steps",
         "critical",
-        "attention-entropy-collapse",
+        "Attention looks at one key only",
         "blocks.3.attn",
         "since step 1,412",
         "attention.max_logit at blocks.3.attn, step 1,398",
         "gpt/blocks.3.attn.py:39",
         "the batch of step 1,411, fingerprint a612fd",
-        "learning-rate-too-high (83%)",
+        "The learning rate is too high (83%)",
         "Lower it: to blocks.3.attn",
         "    lr = 1",
     ):
@@ -88,7 +102,7 @@ def test_findings_show_themselves_one_and_many():
     assert "steps 1,412 to 1,430" in Reading(finding._repr_html_()).text
     found = Findings((finding, finding))
     assert found == (finding, finding)
-    assert Reading(found._repr_html_()).text.count("attention-entropy-collapse") == 2
+    assert Reading(found._repr_html_()).text.count("Attention looks at one key only") == 2
     assert "No findings" in Findings()._repr_html_()
 
 

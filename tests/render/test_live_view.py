@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.event import Event
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.render.dashboard import Panel, Section, load_dashboard
 from stabdiag.render.live import frame, line_of
@@ -126,13 +127,20 @@ def test_one_that_stands_still_says_for_how_long(look):
     ],
 )
 def test_the_length_is_what_the_command_says_and_nothing_else(command, steps):
-    found = planned_length(RunInfo(command=tuple(command.split())))
+    found = planned_length(Run(RunInfo(command=tuple(command.split())), {}))
     assert (found.steps if found else None) == steps
 
 
 def test_an_intervention_that_ends_the_run_tells_its_length():
     info = RunInfo(command=("train.py", "--steps", "500"), configuration={"apply": ["early-stopping=200"]})
-    assert planned_length(info) == Length(200, "early-stopping")
+    assert planned_length(Run(info, {})) == Length(200, "early-stopping")
+
+
+def test_a_host_that_says_how_many_steps_it_takes_is_believed():
+    planned = Event("planned", 0.0, data={"steps": 300, "source": "Trainer"})
+    run = Run(RunInfo(command=("stabdiag.watch",)), {}, [planned])
+    assert planned_length(run) == Length(300, "Trainer")
+    assert planned_length(replace(run, events=[replace(planned, data={"steps": "<b>"})])) is None
 
 
 def test_the_time_that_is_left_is_told_only_where_the_length_is_known(failed_run):

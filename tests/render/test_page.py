@@ -11,7 +11,7 @@ import pytest
 
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.errors import StabdiagError
-from stabdiag.core.run import Run
+from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 from stabdiag.render.notebook import findings_fragment, page_frame
@@ -53,6 +53,29 @@ def test_a_page_of_two_thousand_steps_is_at_most_three_megabytes(page: str) -> N
 
 def test_the_page_without_plotly_is_small(failed_run: Run, failed_diagnosis: Diagnosis) -> None:
     assert len(render_page(failed_run, failed_diagnosis, "cdn").encode()) <= MEGABYTE
+
+
+@pytest.mark.parametrize(
+    ("configuration", "told"),
+    [
+        ({}, "stabdiag run train.py --name &#39;a b&#39;"),
+        ({"budget": 0.02, "every": None, "keep_batches": 0, "guard": False}, "stabdiag run train.py --name"),
+        ({"budget": 0.005, "every": None}, "stabdiag run --budget 0.5% train.py"),
+        ({"budget": None, "every": None}, "stabdiag run --budget off train.py"),
+        (
+            {"budget": 0.02, "every": 7, "keep_batches": 8, "apply": ["qk-clip=30"], "guard": True},
+            "stabdiag run --every 7 --keep-batches 8 --apply qk-clip=30 --guard train.py",
+        ),
+    ],
+)
+def test_the_command_to_copy_records_such_a_run_again(
+    stable: Callable[[Run], Diagnosis], configuration: dict[str, object], told: str
+) -> None:
+    info = RunInfo(command=("train.py", "--name", "a b"), configuration=configuration)
+    run = run_of({"run.loss": np.ones(20)}, info=info)
+    assert f'<pre class="code">{told}' in render_page(run, stable(run))
+    inside = replace(run, info=replace(info, command=("stabdiag.watch",)))
+    assert "stabdiag run" not in render_page(inside, stable(inside))
 
 
 def test_a_diagnosis_that_lags_behind_its_curves_says_how_far_it_looked(

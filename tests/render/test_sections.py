@@ -16,6 +16,7 @@ from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 from stabdiag.render.dashboard import dashboards, load_dashboard
 from stabdiag.render.heatmap import heat_maps
+from stabdiag.render.kind import axis_unit, unit_of, with_unit
 from stabdiag.render.page import render_page, write_page
 from stabdiag.render.sections import shown_sections
 from stabdiag.render.statistics import statistics
@@ -182,6 +183,13 @@ def test_every_measured_series_of_every_kind_is_named_on_the_page(run: Run, page
 
 def test_no_unit_is_missing_where_a_kind_is_known(run: Run) -> None:
     assert [one.series for one in statistics(run) if not one.unit] == ["novel.wobble"]
+
+
+def test_an_axis_has_a_unit_only_where_there_is_one() -> None:
+    assert with_unit("attention.entropy") == "attention.entropy (nats)"
+    assert with_unit("output.rms") == "output.rms"
+    assert unit_of("output.rms") == "as the tensor"
+    assert axis_unit("output.rms") == axis_unit("novel.wobble") == ""
 
 
 def test_a_run_without_a_kind_has_no_panel_for_it(run: Run, stable: Verdict) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stabdiag.render.kind import KINDS, Kind
+from stabdiag.render.kind import KINDS, OWN, Kind
 
-TOKENS = {"cosine": "cosine, between tokens", "spread": "as the tensor", "rank": "dimensions"}
+TOKENS = {"cosine": "cosine, between tokens", "spread": OWN, "rank": "dimensions"}
 NORMALIZATION = {
     "mismatch": "standard deviations",
     "variance_ratio": "ratio, batch to running",

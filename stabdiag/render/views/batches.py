@@ -42,7 +42,7 @@ def _draw(run: Run, panel: Panel) -> Iterator[Drawing]:
             number(float(reach[i])) if np.isfinite(reach[i]) else "",
             _others(steps[prints == prints[i]], int(steps[i])),
         )
-        for i in np.argsort(-_excess(losses), kind="stable")[:ROWS]
+        for i in _outstanding(losses)
     ]
     filled = [i for i in range(len(HEAD)) if any(row[i] for row in rows)]
     different = len(np.unique(prints))
@@ -54,8 +54,17 @@ def _draw(run: Run, panel: Panel) -> Iterator[Drawing]:
     )
 
 
+def _outstanding(losses: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The first losses of stretches that are not finite, as after the first there is nothing to tell; then
+    those most above the median of the losses around them."""
+    broken = ~np.isfinite(losses)
+    told = ~(broken & np.append(False, broken[:-1]))
+    ranked = np.argsort(-_excess(losses), kind="stable")
+    return np.asarray(ranked[told[ranked]][:ROWS])
+
+
 def _excess(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the median of the losses around each; those that are not finite, most."""
+    """Over the median of the losses around each; of those that are not finite infinite."""
     finite = np.where(np.isfinite(losses), losses, np.nan)
     around = np.pad(finite, AROUND, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(around, 2 * AROUND + 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stabdiag.core.run import Run
 from stabdiag.render.dashboard import Panel
 from stabdiag.render.drawing import Drawing, lines
-from stabdiag.render.kind import unit_of, with_unit
+from stabdiag.render.kind import axis_unit, with_unit
 from stabdiag.render.view import VIEWS, View
 
 
@@ -20,7 +20,7 @@ def _draw(run: Run, panel: Panel) -> Iterator[Drawing]:
         run,
         series,
         panel.title or ", ".join(map(with_unit, series)),
-        unit_of(series[0]),
+        axis_unit(series[0]),
         sites=list(dict.fromkeys(sites)) if panel.sites else (),
         log=panel.log,
         level=None if panel.limit is None else (panel.limit, "limit"),

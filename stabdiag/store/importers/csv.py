@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stabdiag.store.importer import IMPORTERS, Importer, Log
 from stabdiag.store.naming import knows
-from stabdiag.store.rows import add_rows, head
+from stabdiag.store.rows import add_rows, encoding_of, head
 
 SUFFIXES = (".csv", ".tsv")
 VALUE = "value"
@@ -35,7 +35,7 @@ def _holds(path: Path) -> bool:
 
 def _read(path: Path) -> Log:
     log = Log()
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding=encoding_of(path), errors="replace", newline="") as file:
         lines = _lines(file)
         names = _named(next(lines, []), path)
         add_rows(log, [dict(zip(names, line, strict=False)) for line in lines if line])

@@ -9,7 +9,7 @@ from typing import Any
 
 from stabdiag.store.importer import IMPORTERS, Importer, Log
 from stabdiag.store.naming import knows
-from stabdiag.store.rows import add_rows, flat, head
+from stabdiag.store.rows import add_rows, encoding_of, flat, head
 
 SUFFIXES = (".jsonl", ".ndjson")
 FIRST = 20
@@ -31,7 +31,7 @@ def _holds(path: Path) -> bool:
 
 def _read(path: Path) -> Log:
     log = Log()
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = path.read_text(encoding=encoding_of(path), errors="replace")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

@@ -10,6 +10,8 @@ from stabdiag.store.importer import IMPORTERS, Importer, Log
 from stabdiag.store.naming import role_of
 
 MARK = "tfevents"
+OF_TRAINER = {"args/text_summary", "train/epoch"}
+"""Tags that Hugging Face's Trainer alone writes together; it counts the steps that are done."""
 FRAME = 16
 """Bytes around each record: its length, and two checksums."""
 
@@ -44,19 +46,26 @@ def _events(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Log:
-    log = Log()
-    if path.is_file():
-        _read_file(path, "", log)
-        return log
-    for file in _events(path):
-        _read_file(file, "", log)
-    for part in _parts(path):
-        for file in _events(part):
-            _read_file(file, f"{part.name}/", log)
+    log, others = Log(), set[str]()
+    for prefix, file in _files(path):
+        others |= _read_file(file, prefix, log)
+    if others | log.scalars.keys() >= OF_TRAINER:
+        log.count_from_zero()
     return log
 
 
-def _read_file(path: Path, prefix: str, log: Log) -> None:
+def _files(path: Path) -> Iterator[tuple[str, Path]]:
+    """The event files of a log, each with what is put before its tags."""
+    if path.is_file():
+        yield "", path
+        return
+    yield from (("", file) for file in _events(path))
+    for part in _parts(path):
+        yield from ((f"{part.name}/", file) for file in _events(part))
+
+
+def _read_file(path: Path, prefix: str, log: Log) -> set[str]:
+    """The tags of all that is no plain number."""
     from google.protobuf.message import DecodeError
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
@@ -77,6 +86,7 @@ def _read_file(path: Path, prefix: str, log: Log) -> None:
     rest = path.stat().st_size - whole
     if rest > 0:
         log.notes.append(f"{path.name} is damaged: {rest:,} of its bytes could not be read")
+    return set(kinds)
 
 
 def _scalar(value: Any, kinds: dict[str, str]) -> float | None:

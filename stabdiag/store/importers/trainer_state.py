@@ -47,10 +47,12 @@ def _read(path: Path) -> Log:
     try:
         document = json.loads(text)
         history = document.get("log_history", []) if isinstance(document, dict) else []
+        history = history if isinstance(history, list) else []
     except (ValueError, RecursionError):
         history = list(_salvaged(text))
         log.notes.append(f"{path.name} is damaged: {len(history):,} entries of its history could be read")
-    add_rows(log, [row for row in history if isinstance(row, dict)] if isinstance(history, list) else [])
+    add_rows(log, [row for row in history if isinstance(row, dict)])
+    log.count_from_zero()
     return log
 
 

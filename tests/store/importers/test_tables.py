@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 
 import pytest
@@ -39,6 +40,26 @@ def test_a_csv_has_a_step_and_a_column_a_number(read):
 )
 def test_other_delimiters_and_a_byte_order_mark_are_read(read, text):
     assert points(read("m.csv", text), "run.loss") == {1: 2.0, 2: 3.0}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("m.csv", "step,loss\n1,2\n2,3\n"), ("m.jsonl", '{"step":1,"loss":2}\n{"step":2,"loss":3}')],
+)
+def test_utf_16_is_told_by_its_mark(tmp_path, encoding, name, text):
+    data = text.encode("utf-16") if encoding == "utf-16" else codecs.BOM_UTF16_BE + text.encode("utf-16-be")
+    (tmp_path / name).write_bytes(data)
+    for path in (tmp_path / name, tmp_path):
+        assert points(load(resolve_run(path)), "run.loss") == {1: 2.0, 2: 3.0}
+
+
+def test_the_count_that_trainer_sends_with_all_its_numbers_is_of_steps_that_are_done(read):
+    run = read(
+        "m.jsonl",
+        "\n".join(f'{{"train/global_step":{n},"train/epoch":0.1,"train/loss":{n}}}' for n in (1, 2, 3)),
+    )
+    assert points(run, "run.loss") == {0: 1.0, 1: 2.0, 2: 3.0}
 
 
 def test_a_csv_without_steps_is_counted_by_its_rows(read):

@@ -30,26 +30,35 @@ def losses(run):
 @pytest.mark.parametrize("named", ["trainer_state.json", "copy.json"])
 def test_the_history_is_read_by_the_names_that_trainer_gives(tmp_path, named):
     run = load(resolve_run(write(tmp_path / named, HISTORY)))
-    assert losses(run) == {10: 3.0, 20: 2.0}
+    assert losses(run) == {9: 3.0, 19: 2.0}
     assert run.table("run.grad_norm").first().tolist() == [1.0, 1.5]
     assert run.table("evaluation.loss").names == ("eval_loss",)
-    assert run.table("evaluation.loss").steps.tolist() == [20]
-    assert "not used: eval_runtime, train_runtime, train_loss, total_flos" in run.notes[0]
+    assert run.table("evaluation.loss").steps.tolist() == [19]
+    assert any("not used: eval_runtime, train_runtime, train_loss, total_flos" in n for n in run.notes)
+
+
+def test_steps_that_trainer_counts_from_one_are_those_of_a_recording(tmp_path):
+    history = [{"eval_loss": 3.5, "step": 0}, *({"loss": 3.0, "step": i + 1} for i in range(300))]
+    run = load(write(tmp_path / "trainer_state.json", history))
+    assert run.steps == 300
+    assert list(losses(run)) == list(range(300))
+    assert run.table("evaluation.loss").steps.tolist() == [0]
+    assert any("its step 1 is step 0 here" in note for note in run.notes)
 
 
 def test_of_an_output_folder_the_checkpoint_that_reaches_furthest_is_read(tmp_path):
     for step in (20, 100, 40):
         write(tmp_path / "out" / f"checkpoint-{step}" / "trainer_state.json", [{"loss": 1.0, "step": step}])
-    assert losses(load(resolve_run(tmp_path / "out"))) == {100: 1.0}
+    assert losses(load(resolve_run(tmp_path / "out"))) == {99: 1.0}
     write(tmp_path / "out" / "trainer_state.json", [{"loss": 1.0, "step": 120}])
-    assert losses(load(resolve_run(tmp_path / "out"))) == {120: 1.0}
-    assert losses(load(resolve_run(tmp_path / "out" / "checkpoint-40"))) == {40: 1.0}
+    assert losses(load(resolve_run(tmp_path / "out"))) == {119: 1.0}
+    assert losses(load(resolve_run(tmp_path / "out" / "checkpoint-40"))) == {39: 1.0}
 
 
 def test_it_speaks_for_the_event_files_beside_it(tmp_path, write_events):
     write_events(tmp_path / "runs" / "today", {"train/loss": {10: 9.0}})
     write(tmp_path / "checkpoint-20" / "trainer_state.json", HISTORY)
-    assert losses(load(resolve_run(tmp_path))) == {10: 3.0, 20: 2.0}
+    assert losses(load(resolve_run(tmp_path))) == {9: 3.0, 19: 2.0}
 
 
 def test_a_loss_of_nan_is_measured_and_not_a_number(tmp_path):
@@ -74,7 +83,7 @@ def test_a_file_that_was_cut_off_gives_what_is_whole_of_it(tmp_path):
     text = path.read_text()
     path.write_text(text[: text.index("eval_loss") + 3])
     run = load(path)
-    assert losses(run) == {10: 3.0, 20: 2.0}
+    assert losses(run) == {9: 3.0, 19: 2.0}
     assert any("2 entries of its history could be read" in note for note in run.notes)
 
 
@@ -120,7 +129,7 @@ def test_what_the_trainer_itself_saves_and_logs_is_read(tmp_path):
     saved = load(resolve_run(tmp_path / "out"))
     logged = load(resolve_run(next(p.parent for p in tmp_path.rglob("*tfevents*"))))
     assert saved.path.name == "trainer_state.json"
-    assert list(losses(saved)) == [10, 20, 30, 40]
+    assert list(losses(saved)) == [9, 19, 29, 39]
     assert losses(saved) == pytest.approx(losses(logged))
     for series in ("run.grad_norm", "run.lr", "evaluation.loss"):
         assert saved.table(series).first() == pytest.approx(logged.table(series).first())
