@@ -204,8 +204,10 @@ def test_a_cell_says_what_it_is_and_a_click_opens_its_layer(visit):
     told = visit.locator("#told", has_text="blocks.5, step 2")  # the policy lets no function be waited for
     told.wait_for(state="attached")
     assert "B higher" in visit.locator("#told").inner_text()
+    assert not visit.locator("#layer-blocks-5").is_visible()  # a page of many layers is folded
     visit.mouse.click(*at)
     assert visit.evaluate("location.hash") == "#layer-blocks-5"
+    visit.locator("#layer-blocks-5").wait_for(state="visible")
     assert [said for said in visit.complaints if not said.startswith("data:")] == []
 
 

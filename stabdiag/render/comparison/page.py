@@ -28,6 +28,8 @@ FIRST = 'document.documentElement.classList.add("js")'
 """What runs before anything is shown."""
 
 NOTHING = Diagnosis("", (), (), (), {})
+UNFOLDED = 10
+"""Layers up to which their table is open from the start."""
 LABELLED = 70
 """Rows of a map up to which each has its name beside it."""
 
@@ -66,6 +68,7 @@ def render_page(a: Run, b: Run, told: Comparison) -> str:
         labels=labels,
         data=embedded({m.series: _described(m, slugs) for m in maps}),
         layers=pairs,
+        unfolded=UNFOLDED,
         shown=told.first.series if told.first else "",
         marked=marked,
     )

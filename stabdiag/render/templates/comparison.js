@@ -49,3 +49,13 @@ for (const figure of figures) {
     if (slug) location.hash = "layer-" + slug;
   });
 }
+
+// A layer that somebody wants to see is not left folded away.
+function unfold() {
+  const layer = document.getElementById(location.hash.slice(1)), fold = layer?.closest("details");
+  if (!fold) return;
+  fold.open = true;
+  layer.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+unfold();
