@@ -89,8 +89,11 @@ class Explanation:
             return False
         blur = slack(self._run, first, second)
         if first.severity is Severity.info and second.severity > Severity.info:
-            # What did no harm by itself has to come before what it is to have brought about.
-            return first.onset_step <= second.onset_step and self._lasted(first, second, blur)
+            # What did no harm by itself has to come before what it is to have brought about: clearly so, if
+            # only through others.
+            direct = second.signature in SIGNATURES[first.signature].explains
+            ahead = second.onset_step - first.onset_step
+            return ahead >= (0 if direct else blur) and self._lasted(first, second, blur)
         return not self._too_late(first, second, blur) and self._lasted(first, second, blur)
 
     def _too_late(self, first: Finding, second: Finding, blur: int) -> bool:

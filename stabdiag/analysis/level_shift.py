@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from stabdiag.analysis.history import History
-from stabdiag.analysis.robust import median, spread
+from stabdiag.analysis.robust import Doubles, median, spread
 
 SPAN = 25
 """Measurements on either side that tell a level."""
@@ -64,4 +64,12 @@ def level_shift(series: History, noise: float, *, z: float, sharp: float, up: bo
 def noise_of(series: History) -> float:
     """The standard deviation of single values about a local level, whatever steps there are."""
     scatter = spread(np.diff(series.values)) / float(np.sqrt(2)) if len(series) > 2 else 0.0
-    return max(scatter, 1e-3 * float(np.median(np.abs(series.values))) if len(series) else 0.0)
+    usual = float(np.median(np.abs(series.values))) if len(series) else 0.0
+    return max(scatter, 1e-3 * usual, resolution(series.values))
+
+
+def resolution(values: Doubles) -> float:
+    """The median distance between neighbours among the distinct `values`, [n], where these are so few that
+    most come twice: those of a 16-bit format. Else 0."""
+    distinct = np.unique(values[np.isfinite(values)])
+    return float(np.median(np.diff(distinct))) if 1 < len(distinct) < len(values) / 4 else 0.0

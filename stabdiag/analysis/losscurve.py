@@ -59,9 +59,16 @@ class LossCurve:
 
     @cached_property
     def start(self) -> float:
-        """The first finite value."""
+        """The first finite value; the level of those after it, where it lies below that by mere noise.
+        One value of a model that was trained before says little."""
         finite = self.values[np.isfinite(self.values)]
-        return float(finite[0]) if len(finite) else float("nan")
+        if not len(finite):
+            return float("nan")
+        first, later = float(finite[0]), finite[1 : self.window + 1]
+        if len(later) < self.window:
+            return first
+        level, sigma = float(np.median(later)), spread(np.diff(later)) / float(np.sqrt(2))
+        return level if 0 < level - first < 4.0 * sigma else first
 
     @cached_property
     def best_at(self) -> int:

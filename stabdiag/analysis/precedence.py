@@ -7,8 +7,9 @@ from stabdiag.core.run import Run
 
 Precedence = tuple[int, float, int, str, tuple[str, ...], int, int, str]
 
-BACKWARD = ("grad", "output_grad", "update")
-"""Kinds in which a fault travels from the loss to the input, so that the later layer is upstream."""
+BACKWARD = {"output_grad": 2e9, "grad": 2e9, "update": 4e9}
+"""Kinds in which a fault travels from the loss to the input, so that the later layer is upstream; and where
+their places begin: after those of all outputs, and updates after all gradients."""
 
 
 def precedence(run: Run, finding: Finding) -> Precedence:
@@ -35,6 +36,5 @@ def _depth(run: Run, finding: Finding) -> float:
     for kind in kinds:
         for site in run.sites(kind):
             if finding.sites and site.name == finding.sites[0] and site.order >= 0 and kind != "run":
-                # Backward places follow all forward ones: the backward pass comes after the loss.
-                return 2e9 - site.order if kind in BACKWARD else float(site.order)
+                return BACKWARD[kind] - site.order if kind in BACKWARD else float(site.order)
     return float("inf")

@@ -47,11 +47,13 @@ class Yardstick:
         return (fault - (max(self.worst, fault) if level is None else level)) / damage
 
     def worse(self, level: float | None) -> bool:
-        """Whether that is worse than the fault, beyond noise and a tenth of the damage."""
+        """Whether that is worse than the fault, and than without it, beyond noise and a tenth of the damage:
+        some faults lower the loss."""
         if self.fault is None:
             return False
-        damage = self.fault - self.healthy if self.healthy is not None else 0.0
-        return level is None or level - self.fault > max(self.margin, 0.1 * damage)
+        healthy = self.fault if self.healthy is None else self.healthy
+        bad = max(self.fault, healthy)
+        return level is None or level - bad > max(self.margin, 0.1 * (self.fault - healthy))
 
 
 def level_at(run: Run, horizon: int) -> float | None:
@@ -141,11 +143,13 @@ def judge(
     signatures of what the change is meant to cure.
 
     A cure undoes the damage and raises no new alarm. Where the loss shows no damage, none of the findings may
-    be left; where it does and has recovered, they may be milder than before.
+    be left; where it does and has recovered, none that is critical: gradients that are clipped are as large
+    as before.
     """
     now, then = alarms(found), alarms(before)
     new = [s for s, severity in now.items() if severity > then.get(s, Severity.info) and s not in fault]
-    left = [s for s in now if s in fault and (recovery is None or now[s] >= then.get(s, Severity.warning))]
+    still = [s for s in now if s in fault]
+    left = [s for s in still if recovery is None or now[s] is Severity.critical]
     if worse:
         return Judgement("made it worse", "the loss is higher than without it")
     if found.verdict == "failed" and before.verdict != "failed":
@@ -154,8 +158,13 @@ def judge(
         undone = f"by {100 * recovery:.0f} %" if recovery >= 0.005 else "not at all"
         return Judgement("did not help", f"the loss recovered {undone}")
     if left or new:
-        said = f"{'is' if len(left or new) == 1 else 'are'} {'still there' if left else 'new'}"
+        said = f"{_are(left or new)} {'still there' if left else 'new'}"
         return Judgement("did not help", f"{', '.join(left or new)} {said}")
-    milder = ", ".join(s for s in now if s in fault)
-    gone = f"{milder} is down to a {now[milder.partition(',')[0]]}" if milder else "the findings are gone"
-    return Judgement("verified", f"{gone}, and the loss recovered" if recovery is not None else gone)
+    gone = "the findings are gone" if not still else f"{', '.join(still)} {_are(still)} still there"
+    if recovery is not None:
+        gone = f"the loss recovered, though {gone}" if still else f"{gone}, and the loss recovered"
+    return Judgement("verified", gone)
+
+
+def _are(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -36,6 +36,21 @@ def spread(values: ArrayLike) -> float:
     return float(MAD_TO_SIGMA * np.median(np.abs(finite - np.median(finite)))) if finite.size else 0.0
 
 
+def logarithmic_z(past: ArrayLike, value: float) -> float:
+    """By how many robust deviations the logarithm of `value` lies above those of the `past` values, [n].
+
+    The losses of single batches of a task that is nearly solved lie decades apart, in both directions.
+    Infinite where `past` has a negative value, or none that is positive.
+    """
+    before = np.asarray(past, dtype=np.float64)
+    before = before[np.isfinite(before)]
+    positive = before[before > 0]
+    if (before < 0).any() or not positive.size or value <= 0:
+        return math.inf
+    logs = np.log(np.maximum(before, positive.min()))
+    return float((math.log(value) - np.median(logs)) / max(spread(logs), 0.003))
+
+
 def trailing_median(values: ArrayLike, window: int) -> Doubles:
     """The median of each value, [n], and the `window` - 1 before it; NaN is left out."""
     series = np.asarray(values, dtype=np.float64)

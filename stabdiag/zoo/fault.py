@@ -34,10 +34,11 @@ class Fault:
     training's own random numbers. `doses` go from benign to fatal; one from `found_from` on has to be
     found, a weaker one only where it does harm (infinite: none has to, where all depends on the place). A
     right diagnosis has one of `signatures` (the first is its proper name) as the root of an incident of at
-    least severity `least`, one of `causes`, and one of `fixes`. `follows` are further signatures that tell
-    the truth about it. It can be planted in architectures that have all traits `needs` ("a|b": either),
-    made with `shape`, to which the fault itself adds `broken`, and trained by one of `optimizers` (empty:
-    by any), in `world` processes. `leads` where something can be seen before the loss shows it."""
+    least severity `least`, one of `causes`, and one of `fixes`, the first of which undoes what was planted:
+    the twin is the training with it. `follows` are further signatures that tell the truth about it. It can
+    be planted in architectures that have all traits `needs` ("a|b": either), made with `shape`, to which the
+    fault itself adds `broken`, and trained by one of `optimizers` (empty: by any), in `world` processes.
+    `leads` where something can be seen before the loss shows it."""
 
     id: str
     plant: Plant

@@ -119,6 +119,9 @@ def continued(block: nn.Module, by: nn.Module) -> None:
     """Lets the output of `block` go through the module `by` too, as if its class had been written so: with a
     hook on it, it would be another kind of module to the recorder."""
     cls = type(block)
+    if isinstance(block, nn.Sequential):
+        block.add_module("continued", by)
+        return
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return self.get_submodule("continued")(cls.forward(self, *args, **kwargs))

@@ -7,6 +7,9 @@ import pytest
 
 from stabdiag.analysis.consequence import improves, stuck, suffers
 from stabdiag.analysis.guessing import guessing
+from stabdiag.analysis.history import History
+from stabdiag.analysis.level_shift import noise_of
+from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.core.event import Event
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
@@ -67,3 +70,21 @@ def test_guessing_costs_what_the_script_makes_of_it(scale):
 def test_what_was_learned_of_a_summed_loss_counts_in_its_own_unit():
     mean = 1.0 + 4.5 * np.exp(-np.arange(300) / 20) + 0.05 * NOISE
     assert not stuck(run(64 * mean, mean), 0)
+
+
+def test_a_first_value_that_is_low_by_chance_is_no_level_to_fall_from():
+    loss = 2.5 + NOISE
+    loss[0] = 2.5 - 3 * 0.23
+    assert loss_curve(run(loss)).start == pytest.approx(2.5, abs=0.15)
+
+
+def test_a_loss_that_rises_from_its_first_step_on_began_there():
+    loss = 2.5 + 0.05 * np.arange(300) + 0.1 * NOISE
+    assert loss_curve(run(loss)).start == pytest.approx(loss[0])
+    assert loss_curve(run(loss)).harmed
+
+
+def test_the_last_digit_of_a_16_bit_loss_is_noise():
+    loss = np.where(np.arange(300) < 150, 2.0625, 2.078125)
+    loss[::40] = 2.09375
+    assert noise_of(History(np.arange(300), loss)) == pytest.approx(0.015625)

@@ -116,6 +116,13 @@ def test_a_note_is_the_root_only_of_what_comes_just_after_it():
     assert len(fold(run, [note, told("loss", 200, 299)])[1]) == 2
 
 
+def test_a_note_that_leads_through_others_only_has_to_come_clearly_before():
+    run = losses(3.0, 3.0, 3.0)
+    note = told("rate", 89, 299, severity=Severity.info)
+    assert len(fold(run, [note, told("loss", 90, 299)])[1]) == 2
+    assert len(fold(run, [note, told("growth", 90, 299)])[1]) == 1
+
+
 @pytest.mark.parametrize(("onset", "order"), [(240, ["growth", "loss"]), (330, ["loss", "growth"])])
 def test_what_shows_in_a_rise_is_its_root_near_the_beginning_and_its_effect_later(onset, order):
     run = losses(3.0, 3.0, 3.5, 5.0)

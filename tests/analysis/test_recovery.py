@@ -83,6 +83,13 @@ def test_a_fault_that_the_loss_does_not_show_has_no_recovery():
     assert stick.recovery(level_at(run(falling(seed=1)), STEPS)) is None
 
 
+def test_a_fix_that_gives_the_healthy_loss_makes_nothing_worse_where_the_fault_has_lowered_it():
+    twin = run(falling())
+    stick = yardstick(run(falling() - 1), 5, STEPS, twin, [])
+    assert not stick.worse(level_at(twin, STEPS))
+    assert stick.worse(level_at(run(falling() + 1), STEPS))
+
+
 def test_a_healthy_run_is_a_better_measure_than_a_trend_and_the_best_replay_a_worse_one():
     fault, twin = run(broken(at=5)), run(falling())
     assert "the healthy run" in yardstick(fault, 5, STEPS, twin, []).against
@@ -100,8 +107,8 @@ def diagnosis(verdict="unstable", **found):
     return Diagnosis(verdict, (), findings, (), {})
 
 
-BEFORE = diagnosis(loss_spike="critical", dead_units="warning")
-FAULT = {"loss-spike"}
+BEFORE = diagnosis(loss_spike="critical", dead_units="warning", exploding_gradient="warning")
+FAULT = {"loss-spike", "exploding-gradient"}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +119,7 @@ FAULT = {"loss-spike"}
         (diagnosis(loss_spike="warning"), 0.95, False, "verified"),
         (diagnosis(loss_spike="warning"), None, False, "did not help"),
         (diagnosis(loss_spike="critical"), 0.95, False, "did not help"),
+        (diagnosis(dead_units="warning", exploding_gradient="warning"), 0.95, False, "verified"),
         (diagnosis("stable"), 0.6, False, "did not help"),
         (diagnosis(loss_plateau="warning"), 0.95, False, "did not help"),
         (diagnosis(dead_units="critical"), 0.95, False, "did not help"),

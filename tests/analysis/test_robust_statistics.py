@@ -10,6 +10,7 @@ from stabdiag.analysis.robust import (
     MAD_TO_SIGMA,
     baseline,
     forward_filled,
+    logarithmic_z,
     median,
     slope,
     spread,
@@ -136,3 +137,15 @@ def test_the_longest_stretch_is_unbroken_and_none_is_longer(flags):
     assert all(flags[first : first + length])
     text = "".join("x" if flag else " " for flag in flags)
     assert length == max((len(part) for part in text.split()), default=0)
+
+
+def test_a_value_is_as_far_out_by_its_logarithm_whatever_the_unit():
+    past = np.exp(np.random.default_rng(0).standard_normal(400))
+    assert logarithmic_z(past, np.exp(5.0)) == pytest.approx(5.0, rel=0.15)
+    assert logarithmic_z(1e-6 * past, 1e-6 * np.exp(5.0)) == pytest.approx(logarithmic_z(past, np.exp(5.0)))
+
+
+def test_what_can_be_negative_has_no_logarithm_to_hold_it_back():
+    assert logarithmic_z([1.0, -1.0, 2.0], 3.0) == np.inf
+    assert logarithmic_z([], 3.0) == np.inf
+    assert np.isfinite(logarithmic_z([0.0, 1e-3, 2e-3], 3.0))

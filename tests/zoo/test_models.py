@@ -83,6 +83,12 @@ def test_the_temperature_of_two_towers_has_an_end():
     assert similarity.abs().max() <= 100.01
 
 
+def test_the_batch_norms_of_two_towers_keep_their_statistics_as_long_as_asked():
+    model = ARCHITECTURES["two-tower"].training("adamw", 5, 4, momentum=1e-4).model
+    kept = {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert kept == {1e-4}
+
+
 def test_no_message_goes_from_one_graph_to_another():
     built = parts("graph")
     features, edges, _ = built.batches(0)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from stabdiag.analysis.anatomy import activation_slope, gradient_slope
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
@@ -56,7 +58,40 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
                 f"the {name} {direction} {figure(span)}-fold from the first to the last of {slope.layers} "
                 "layers at step 0",
             )
+    _by_one_layer(case, run, finding)
     case.speaks_against(
         0.8 * ramp(finding.onset_step + 1, 10, 100), f"it began only at step {finding.onset_step}"
     )
     return case.weight()
+
+
+def _by_one_layer(case: Case, run: Run, finding: Finding) -> None:
+    """One layer that has been out of line with its likes since before the first update."""
+    of, layers = (
+        finding.facts.get("of", 0.0),
+        finding.facts.get("layers", finding.facts.get("layers_affected", 0.0)),
+    )
+    if finding.onset_step > 1 or not 0 < layers < of:
+        return
+    if finding.signature == "saturated-units":
+        case.speaks_for(
+            0.6, f"it was so at the first step, and the other {of - layers:.0f} such layers were not"
+        )
+    if finding.signature == "attention-uniform":
+        ours, others = _largest_logits(run, finding)
+        case.speaks_for(
+            0.7 * ramp(others / max(ours, 1e-12), 10, 100),
+            f"its largest logit was {figure(ours)} at the first step, that of the others {figure(others)}",
+        )
+
+
+def _largest_logits(run: Run, finding: Finding) -> tuple[float, float]:
+    """Of the first record: of the layers that the finding names, and of the others."""
+    if "attention.max_logit" not in run:
+        return 1.0, 1.0
+    table = run.table("attention.max_logit")
+    named = np.array([any(name.startswith(site) for site in finding.sites) for name in table.names])
+    first = np.abs(table.values[:1])
+    if not named.any() or named.all() or not np.isfinite(first).any():
+        return 1.0, 1.0
+    return float(np.nanmax(first[:, named])), float(np.nanmedian(first[:, ~named]))

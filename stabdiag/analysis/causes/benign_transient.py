@@ -35,6 +35,11 @@ def benign_transient(run: Run, finding: Finding) -> Weight | None:
     case.speaks_for(
         0.25, f"the loss was back at {figure(new)} within {took} steps, and had been {figure(old)} before"
     )
+    apart = finding.facts.get("outlying")
+    if finding.severity and apart is not None:
+        case.speaks_against(
+            0.5 * ramp(apart, 12, 4), "the batch was bad as a whole, and no hard sample of it"
+        )
     pull = history(run, "run.grad_norm").jump(finding.onset_step)
     if pull is not None:
         case.speaks_for(

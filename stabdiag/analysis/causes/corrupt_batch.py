@@ -42,6 +42,12 @@ def corrupt_batch(run: Run, finding: Finding) -> Weight | None:
         _by_the_loss(case, run, onset)
     if bad is not None and bad[1] >= onset - 1:
         case.speaks_for(0.5, f"{bad[0]} of step {bad[1]} held non-finite values")
+    apart = finding.facts.get("outlying")
+    if finding.severity and apart is not None:
+        case.speaks_for(
+            0.6 * ramp(apart, 12, 4),
+            f"it is bad as a whole: its worst sample lies {figure(apart)} deviations from the others",
+        )
     uses = other_uses(run, onset)
     if uses and (again := history(run, "run.loss").jump(uses[0])) is not None:
         case.speaks_for(

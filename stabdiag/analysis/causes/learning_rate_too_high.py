@@ -31,7 +31,14 @@ def learning_rate_too_high(run: Run, finding: Finding) -> Weight | None:
     case, plan = Case(), schedule(run)
     near = ratio_near(run, finding.onset_step)
     rate = plan.at(finding.onset_step)
-    if near is not None:
+    alone = finding.facts.get("others")
+    if alone is not None:
+        ratio = finding.facts["update_ratio"]
+        case.speaks_for(
+            0.9 * ramp(ratio, 0.03, 0.2),
+            f"a step changed it by {figure(100 * ratio)} %, the other matrices by {figure(100 * alone)} %",
+        )
+    elif near is not None:
         step, ratio = near
         case.speaks_for(
             0.9 * ramp(ratio, HEALTHY_RATIO, 0.3),
@@ -55,6 +62,16 @@ def learning_rate_too_high(run: Run, finding: Finding) -> Weight | None:
         case.speaks_against(0.6, f"it had been {figure(abrupt[1])} until step {abrupt[0]}, and jumped")
     growth = _weight_growth(run, finding.onset_step, finding.peak_step)
     case.speaks_for(0.6 * ramp(growth, 3, 30), f"the weights grew to {figure(growth)} times their first norm")
+    if finding.signature == "adam-correlated-update":
+        update = finding.facts["update_rms"]
+        case.speaks_for(
+            0.5 * ramp(update, 0.5, 1.0),
+            f"gradients that keep their sign make updates of {figure(update)} learning rates",
+        )
+    if finding.facts.get("sensitivity", 0.0) > 1e4:
+        case.speaks_against(0.7, "before the first step the loss was that sensitive already")
+    if finding.signature == "weight-norm-drift" and finding.facts["growth"] < 1:
+        case.speaks_against(0.6, "a long step does not make weights shrink")
     batch = outlier(run, finding.onset_step)
     if batch is not None:
         case.speaks_against(

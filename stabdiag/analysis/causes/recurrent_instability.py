@@ -35,6 +35,10 @@ def recurrent_instability(run: Run, finding: Finding) -> Weight | None:
         case.speaks_for(0.4, "it began inside the recurrent layer")
     elif finding.sites:
         case.speaks_against(0.5, f"it began at {finding.sites[0]}, outside the recurrent layer")
+    sensitivity = finding.facts.get("sensitivity", 0.0)
+    case.speaks_for(
+        0.5 * ramp(sensitivity, 300, 1e5), "the loss was as sensitive to it as to a power of its gain"
+    )
     jump = history(run, "run.grad_norm").jump(finding.onset_step)
     if jump is not None:
         case.speaks_for(0.4 * ramp(jump, 10, 1e3), f"the gradient norm jumped {figure(jump)}-fold")

@@ -24,10 +24,14 @@ def saturating_activation(run: Run, finding: Finding) -> Weight | None:
     Reference: Glorot and Bengio, Understanding the difficulty of training deep feedforward neural
     networks, 2010
     """
-    names = of_type(run, SATURATING)
-    if not names:
+    names, case, types = of_type(run, SATURATING), Case(), modules(run)
+    seen = finding.facts.get("saturated_share", 0.0)
+    if not names and not seen:
         return None
-    case, types = Case(), modules(run)
+    case.speaks_for(
+        0.5 * ramp(seen, 0.25, 0.8),
+        f"{100 * seen:.0f} % of its outputs lie where its slope is next to nothing",
+    )
     sigmoids = [name for name in names if "igmoid" in types[name]]
     if len(sigmoids) > 1:
         case.speaks_for(

@@ -31,6 +31,8 @@ FLOOR = 0.1
     title="A few values of an output are orders of magnitude above the rest",
     needs=("output.absmax", "output.rms"),
     explains=(
+        "attention-logit-growth",
+        "attention-entropy-collapse",
         "exploding-activation",
         "loss-spike",
         "loss-divergence",

@@ -29,7 +29,6 @@ REACH = 50
     needs=("attention.max_logit",),
     explains=(
         "attention-entropy-collapse",
-        "residual-stream-growth",
         "rank-collapse",
         "exploding-activation",
         "exploding-gradient",

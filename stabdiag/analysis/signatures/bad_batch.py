@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stabdiag.analysis.aftermath import aftermath
 from stabdiag.analysis.batches import other_uses
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import loss_curve
-from stabdiag.analysis.robust import spread
+from stabdiag.analysis.robust import logarithmic_z, spread
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
@@ -71,9 +73,12 @@ def bad_batch(
     above its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the
     upper half where this is the wider one: a loss near zero has its tail above only. Single losses above 6
     in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud,
-    and raises the loss by the share `share` of all that was learned. Or one sample's loss lies `sample`
-    deviations above what the worst of a batch usually has, and as far from its own batch: info. Surprise
-    is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
+    raises the loss by the share `share` of all that was learned, and is bad as a whole (its worst sample lies
+    less than `sample` deviations from the others; or, where samples are not known, the logarithm of the loss
+    is as loud) or leaves the loss higher than it was. Or one sample's
+    loss lies `sample` deviations above what the worst of a batch usually has, and as far from its own batch:
+    info. Surprise is zero in the mean whatever the batch, for a calibrated model, so hard batches do not
+    raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
     repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; half
@@ -91,6 +96,7 @@ def bad_batch(
     Reference: Chowdhery et al. 2022 (PaLM, arXiv 2204.02311), section 5.1; OLMo 2 (arXiv 2501.00656).
 
     Facts: z, loss, loss_before, gradient (norm, over the usual), fingerprint, sample (index of the worst),
+    outlying (deviations of that one from its batch),
     seen_at (step of the same batch before, -1 if none), loss_then, batches (found in all).
     """
     curve = loss_curve(run, least=48)
@@ -118,7 +124,9 @@ def bad_batch(
     for part in (whole, single):
         groups = [[o] for o in part] if len(part) <= LISTED else [part]
         for group in groups:
-            yield _finding(run, group, loud, share * max(curve.start - curve.best, 0.0), len(part))
+            harmful = share * max(curve.start - curve.best, 0.0)
+            grave = any(_as_a_whole(run, o.step, sample, loud) or _lasts(run, o.step) for o in group)
+            yield _finding(run, group, loud, harmful if grave else math.inf, len(part))
 
 
 def _lone(
@@ -169,6 +177,22 @@ def _thrown_off(run: Run, step: int) -> bool:
     return lasting > 6 * scale and lasting > 0.25 * (float(norm.values[at]) - usual)
 
 
+def _as_a_whole(run: Run, step: int, sample: float, loud: float) -> bool:
+    """Whether no single sample makes the batch of `step` what it is. Where the samples are not known, it has
+    to stand out of the tail that the losses have: by their logarithms too."""
+    apart = history(run, "targets.outlying").within(step, step).finite()
+    if len(apart):
+        return bool(apart.values[0] < sample)
+    loss = history(run, "run.loss")
+    value = loss.within(step, step).finite().values
+    return bool(len(value) and logarithmic_z(loss.before(step), float(value[0])) > loud)
+
+
+def _lasts(run: Run, step: int) -> bool:
+    after = aftermath(run, step + 1)
+    return after is not None and after.bad
+
+
 def _samples(run: Run, z: float) -> list[tuple[int, float]]:
     """Steps whose worst sample stands out of its batch and of the worst ones before."""
     outlying, worst = history(run, "targets.outlying"), history(run, "targets.max")
@@ -189,6 +213,9 @@ def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count
     norm = history(run, "run.grad_norm")
     if (jump := norm.jump(step)) is not None:
         facts["gradient"] = jump
+    apart = history(run, "targets.outlying").within(step, step).finite()
+    if len(apart):
+        facts["outlying"] = float(apart.values[0])
     index = history(run, "targets.worst").within(step, step).finite()
     words = {
         "run.loss": f"raises the loss from {figure(usual or 0.0)} to {figure(value or 0.0)}",
@@ -315,6 +342,17 @@ def _samples_in_the_tails_of_the_data(rng: np.random.Generator) -> Run:
     series = _series(rng)
     series["targets.outlying"][60::40] = 200.0
     series["targets.max"][60::40] += 20.0
+    return _run(series)
+
+
+@bad_batch.quiet_on
+def _a_hard_sample_of_a_task_that_is_nearly_solved(rng: np.random.Generator) -> Run:
+    series = _series(rng)
+    series["run.loss"] = np.exp(np.maximum(-np.arange(400) / 40, -6) + 2.0 * rng.standard_normal(400))
+    series["run.loss"] = np.minimum(series["run.loss"], 1.0)
+    series["targets.max"] = 16 * series["run.loss"]
+    series["run.loss"][[250, 330]] = 2.0, 4.0
+    series["targets.outlying"][[250, 330]] = 2e4, 5e4
     return _run(series)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stabdiag.analysis.aftermath import still_falling
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import stuck
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import history
@@ -29,7 +30,7 @@ ACTIVE = 0.99
     "clip-saturation",
     title="The gradient is clipped at nearly every step",
     needs=("run.grad_norm", "run.clipped_grad_norm"),
-    explains=("update-ratio-low", "loss-plateau", "lr-starvation"),
+    explains=("update-ratio-low", "loss-plateau", "context-blind-plateau", "lr-starvation"),
     causes=("clip-too-tight", "gradients-not-zeroed"),
 )
 def clip_saturation(
@@ -47,16 +48,16 @@ def clip_saturation(
     How it is detected: of the last 200 recorded steps after the warm-up more than `share` were clipped, to
     less than `factor` of their norm in the median. Nothing is told of an optimizer that may divide by the
     size of its gradients, to which the factor is nothing: any but torch's SGD. With that one info, and a
-    warning where the steps are short and it costs time: the median over the weight matrices of norm(change)
-    / norm(weight) is below `slow`, and the loss still falls at the end, by a twentieth of the progress over
-    its last half. Or where gradients in a row still agree, with a median cosine above `agreeing` from the
-    warm-up to the end, and the loss fell as much over the second quarter of the run: a longer step would
-    have gone the same way, and farther. And a warning, with any optimizer, where the factor, times the root
-    of the loss scale, is below `scaled`: then the gradients were clipped before they were unscaled.
-    Calibrated on SGD with momentum in small transformers, of
-    gradients of 1 to 2 at limits of 0.1 (info; 2.70 nat) and 0.01 (warning; 4.20), and on 88 healthy runs
-    of 41,000 steps: no alarm. The cosine was 0.55 in a recurrent network at a tenth of its
-    gradients' norm (0.12 for 0.04) and 0.0 in a transformer that clips at half of it.
+    warning where the steps are short and it costs time: the median over the weight matrices of norm(change) /
+    norm(weight) is below `slow`, and the loss still falls at the end, by a twentieth of the progress over its
+    last half; or has hardly moved, at steps a tenth of that. Or where gradients in a row still agree, with a
+    median cosine above `agreeing` from the warm-up to the end, and the loss fell as much over the second
+    quarter of the run: a longer step would have gone the same way, and farther. And a warning, with any
+    optimizer, where the factor, times the root of the loss scale, is below `scaled`: then the gradients were
+    clipped before they were unscaled. Calibrated on SGD with momentum in small transformers, of gradients of
+    1 to 2 at limits of 0.1 (info; 2.70 nat) and 0.01 (warning; 4.20), and on 88 healthy runs of 41,000 steps:
+    no alarm. The cosine was 0.55 in a recurrent network at a tenth of its gradients' norm (0.12 for 0.04) and
+    0.0 in a transformer that clips at half of it.
 
     Look-alikes: Adam with permanent clipping loses 0.00 to 0.04 nat. Recurrent networks under SGD are
     trained with a large rate and a low limit on purpose: there the steps are long enough. Gradients that
@@ -72,7 +73,7 @@ def clip_saturation(
     """
     before, after = history(run, "run.grad_norm"), history(run, "run.clipped_grad_norm")
     known = np.isfinite(before.values) & np.isfinite(after.values) & (before.values > 0)
-    known &= before.steps >= max(schedule(run).warmup, 20)
+    measured, known = known, known & (before.steps >= max(schedule(run).warmup, 20))
     steps, norm, left = before.steps[known][-200:], before.values[known][-200:], after.values[known][-200:]
     if len(steps) < 50:
         raise NotEvaluable(f"only {len(steps)} steps after the warm-up were recorded with a gradient norm")
@@ -87,7 +88,9 @@ def clip_saturation(
     if adaptive and not unscaled:
         return
     cosine = _agreement(run)
-    short = update is not None and update < slow and _falls(run, 1.0)
+    short = (
+        update is not None and update < slow and (_falls(run, 1.0) or (update < 0.1 * slow and stuck(run, 0)))
+    )
     astray = cosine is not None and cosine > agreeing and _falls(run, 0.5)
     starving = not adaptive and (short or astray)
     why = ""
@@ -101,9 +104,7 @@ def clip_saturation(
         severity=Severity.warning if starving or unscaled else Severity.info,
         confidence=0.85 if starving or unscaled else 0.6,
         sites=("run",),
-        onset_step=_since(
-            before.steps[known], (after.values / np.where(before.values > 0, before.values, 1))[known]
-        ),
+        onset_step=_since(before.steps[measured], after.values[measured] / before.values[measured]),
         peak_step=int(steps[int(np.argmin(ratio))]),
         last_step=int(steps[-1]),
         message=f"{clipped:.0%} of the steps are clipped, from a norm of {figure(float(np.median(norm)))} to "

@@ -13,7 +13,7 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.evaluations import evaluations
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.leap import leap
-from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of
+from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of, resolution
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.step_size import ratio_near, schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -21,6 +21,8 @@ from stabdiag.core.run import MissingSeries, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
+LARGE = 0.25
+"""Share of the progress that is a loss even where it is made good later."""
 REACH = 20
 """Steps after a jump of the loss within which outputs have to be recorded to tell where it came from."""
 
@@ -52,7 +54,7 @@ def distribution_shift_or_resume(
     *,
     z: float = 6.0,
     input_z: float = 10.0,
-    lasting: float = 50.0,
+    lasting: float = 30.0,
     sharp: float = 0.7,
     long: float = 0.05,
     leap: float = 0.1,
@@ -66,11 +68,12 @@ def distribution_shift_or_resume(
     `long`), or one layer's outputs that grew thirtyfold where those before it did not, explain it otherwise.
     Or a statistic of a floating input changes its level by more than `input_z` deviations, or the loss falls
     as abruptly as it else rises, and the next evaluation is worse by `leap` of the progress. A warning where
-    the loss stays above what it was, or evaluations got worse; a change of the input alone is info.
+    the loss stays above what it was, or rose by a quarter of the progress, or evaluations got worse; a change
+    of the input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
-    step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP
-    whose inputs move as far without harm (info); 0 alarms in 32,300 steps of 74 healthy runs.
+    step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
+    move as far without harm (info); 0 alarms in 32,300 steps of 74 healthy runs.
 
     Look-alikes: a divergence goes on rising. One bad batch is over at the next step. Evaluations on other
     data move without training. A lower learning rate makes the loss fall abruptly, and evaluations with it.
@@ -87,7 +90,7 @@ def distribution_shift_or_resume(
     loss = History(curve.steps[kept], curve.values[kept])
     if curve.several or curve.lost_from is not None:
         return
-    noise = max(curve.noise, 1e-3 * abs(curve.best))
+    noise = max(curve.noise, 1e-3 * abs(curve.best), resolution(loss.values))
     moved, jump = _input(run, input_z), level_shift(loss, noise, z=z, sharp=sharp, up=True)
     if jump is not None and not _unexplained(run, curve, jump, lasting, long):
         jump = None
@@ -168,7 +171,9 @@ def _finding(
     lasts = False
     if jump is not None:
         end = float(np.median(loss.values[-SPAN:]))
-        lasts = jump.height > 0 and end > jump.before + max(0.25 * jump.height, 3 * curve.noise)
+        large = LARGE * max(curve.start - jump.before, 0.0)
+        lasts = jump.height > large or end > jump.before + max(0.25 * jump.height, 3 * curve.noise)
+        lasts &= jump.height > 0
         facts |= {"before": jump.before, "after": jump.after, "z": jump.deviations, "end": end}
         told.append(f"the loss steps from {figure(jump.before)} to {figure(jump.after)}")
     if moved is not None and together:

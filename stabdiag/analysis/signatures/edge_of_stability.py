@@ -81,6 +81,7 @@ def _finding(
 ) -> Finding:
     first, last = int(seen.steps[part[0]]), int(seen.steps[part[1]])
     values = seen.values[part[0] : part[1] + 1]
+    began = _lowest(curve, first, last)
     curved = what == "sharpness_ratio"
     peak = int(np.argmax(values if curved else -values))
     value, rise = float(values[peak]), _rise(curve, first, last)
@@ -101,8 +102,8 @@ def _finding(
         severity=severity,
         confidence=0.85 if curved else 0.7,
         sites=("run",),
-        onset_step=first,
-        peak_step=int(seen.steps[part[0] + peak]),
+        onset_step=began if severity else first,
+        peak_step=max(int(seen.steps[part[0] + peak]), began if severity else first),
         last_step=last,
         message=f"{words}, from step {first} on; the loss {does}.",
         value=value,
@@ -113,6 +114,14 @@ def _finding(
         ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _lowest(curve: LossCurve, first: int, last: int) -> int:
+    """The step from `first` on at which the loss was at its best: while it fell, the edge did no harm."""
+    inside = np.flatnonzero((curve.steps >= first) & (curve.steps <= last) & np.isfinite(curve.level))
+    if not len(inside):
+        return first
+    return int(curve.steps[inside[np.argmin(curve.level[inside])]])
 
 
 def _rise(curve: LossCurve, first: int, last: int) -> float:

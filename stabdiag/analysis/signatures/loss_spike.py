@@ -10,7 +10,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import Episode, episodes
 from stabdiag.analysis.losscurve import loss_curve
-from stabdiag.analysis.robust import baseline
+from stabdiag.analysis.robust import baseline, logarithmic_z
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -51,12 +51,14 @@ def loss_spike(
     How it is detected: the loss lies more than `z` robust deviations above the median of its last 64
     usual values (spikes never enter their own baseline; a quarter of all values in a short log) and by at
     least 5 % of the progress made, and is back within `returns` recorded steps; a single high step must
-    reach 1.5 `z`. It is a warning where the loss rose by `large` of the progress, and stayed up for 3 steps
-    or more or was above `single_z` deviations once; or where it stayed up repeatedly; never where several
-    optimizers train, whose losses are a game: what one side loses the other has won. Single high steps more
-    frequent than `tail` in 1,000 are the tails of the run's own noise and are left out.
+    reach 1.5 `z`, and `z` of the logarithms too. It is a warning where the loss rose by `large` of the
+    progress, and stayed up for 3 steps or more or was above `single_z` deviations once; or where it stayed
+    up repeatedly; never where several optimizers train, whose losses are a game: what one side loses the
+    other has won. Single high steps more frequent than `tail` in 1,000 are the tails of the run's own noise
+    and are left out.
 
-    Look-alikes: tiny batches have heavy-tailed losses; a rise that stays is loss-divergence. One bad
+    Look-alikes: tiny batches have heavy-tailed losses, and so has a task that is nearly solved, whose losses
+    lie decades apart; a rise that stays is loss-divergence. One bad
     batch is high for one step and normal on the next; a spike of the optimizer lasts several steps, on
     different data.
 
@@ -80,10 +82,15 @@ def loss_spike(
     counted = usual.flagged & np.isfinite(curve.values) & (heights > 0.05 * progress)
     counted[: max(20, len(counted) // 50)] = False
     deviations = usual.z(curve.values)
+
+    def stands_out(at: int) -> bool:
+        past = curve.values[:at][~usual.flagged[:at]][-window:]
+        return bool(deviations[at] > 1.5 * z and logarithmic_z(past, curve.values[at]) > z)
+
     found = [
         e
         for e in episodes(counted, heights)
-        if _returned(e, usual.flagged, returns) and (_stayed(e) or deviations[e.peak] > 1.5 * z)
+        if _returned(e, usual.flagged, returns) and (_stayed(e) or stands_out(e.peak))
     ]
     narrow = [_jumps(counted[e.first : e.last + 1]) for e in found if not _stayed(e)]
     if sum(narrow) > max(2.0, tail * len(counted) / 1000):
@@ -186,6 +193,13 @@ def _a_short_log_that_falls_fast(rng: np.random.Generator) -> Run:
 @loss_spike.quiet_on
 def _heavy_tails(rng: np.random.Generator) -> Run:
     return run_of({"run.loss": _falling(rng) + 0.05 * rng.pareto(1.5, 400)})
+
+
+@loss_spike.quiet_on
+def _a_task_that_is_nearly_solved(rng: np.random.Generator) -> Run:
+    loss = np.exp(np.maximum(-np.arange(400) / 40, -6) + 2.0 * rng.standard_normal(400))
+    loss[[250, 330]] = 0.4, 0.9
+    return run_of({"run.loss": np.minimum(loss, 1.5)})
 
 
 @loss_spike.quiet_on

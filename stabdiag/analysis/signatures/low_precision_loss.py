@@ -11,6 +11,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import evenly, layers, telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import outputs, weights
+from stabdiag.analysis.history import history
 from stabdiag.analysis.robust import median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -35,7 +36,8 @@ def low_precision_loss(
     How it is detected: after an optimizer step more than `swallowed` of the coordinates of a weight matrix in
     less than 32 bits are what they were, in the median of the recorded steps whose learning rate is at
     least `steady` of its peak, coordinates without a gradient left out. Or, where outputs are float16 and no
-    gradient scaler is used, more than `underflow` of the gradients' values would be zero in float16.
+    gradient scaler is used, more than `underflow` of the gradients' values would be zero in float16, or the
+    gradients of `swallowed` of the weights, but not of all, are exactly zero at every record.
 
     Calibrated on bfloat16 transformers under Adam: 14, 60 and 89 % are unchanged at learning rates of 1e-3,
     1e-4 and 1e-5, in float32 below 0.01 %. An update is lost below 2^-9 of the weight.
@@ -52,13 +54,15 @@ def low_precision_loss(
     Facts: unchanged (median share of the worst), layers_affected, underflow, lr.
     """
     narrow = "update.unchanged" in run
-    halves = _half_outputs(run)
-    if not narrow and not ("distribution_grad.underflow_fp16" in run and halves):
+    scaled = len(history(run, "run.loss_scale").finite()) > 0
+    halves = set() if scaled else _half_outputs(run)
+    gradients = "distribution_grad.underflow_fp16" in run or "grad.norm" in run
+    if not narrow and not (gradients and halves):
         raise NotEvaluable("no weight has less than 32 bits, and no float16 gradient was recorded")
     if narrow:
         yield from _swallowed(run, swallowed, steady)
-    if halves and "distribution_grad.underflow_fp16" in run and "run.loss_scale" not in run:
-        yield from _underflown(run, underflow, halves)
+    if halves and (found := _underflown(run, underflow, halves) or _vanished(run, swallowed, halves)):
+        yield found
 
 
 def _half_outputs(run: Run) -> set[str]:
@@ -120,19 +124,21 @@ def _rows(table: Table, kept: np.ndarray) -> Table:
     return replace(table, steps=table.steps[kept], values=table.values[kept])
 
 
-def _underflown(run: Run, threshold: float, halves: set[str]) -> Iterator[Finding]:
+def _underflown(run: Run, threshold: float, halves: set[str]) -> Finding | None:
+    if "distribution_grad.underflow_fp16" not in run:
+        return None
     table = run.table("distribution_grad.underflow_fp16")
     chosen = [i for i, name in enumerate(table.names) if name in halves]
     if not chosen or not len(table.steps):
-        return
+        return None
     typical = median(table.values[:, chosen], axis=0)
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(typical > threshold)
     if not len(bad):
-        return
+        return None
     sites = telling([table.names[chosen[i]] for i in bad], typical[bad])
     worst = float(typical[bad].max())
-    yield Finding(
+    return Finding(
         severity=Severity.warning,
         confidence=0.8,
         sites=sites,
@@ -145,6 +151,37 @@ def _underflown(run: Run, threshold: float, halves: set[str]) -> Iterator[Findin
         threshold=threshold,
         evidence=(Evidence("distribution_grad.underflow_fp16", sites, threshold=threshold),),
         facts={"underflow": worst, "layers_affected": float(len(bad))},
+    )
+
+
+def _vanished(run: Run, threshold: float, halves: set[str]) -> Finding | None:
+    """Gradients that are exactly zero at every record, in most of what lies below a float16 output."""
+    if "grad.norm" not in run:
+        return None
+    table = run.table("grad.norm")
+    chosen = [i for i, site in enumerate(table.sites) if site.trainable and site.module in halves]
+    norms = table.values[:, chosen]
+    if len(table.steps) < 3 or not chosen:
+        return None
+    zero = (norms == 0).all(axis=0)
+    sizes = np.array([table.sites[i].size for i in chosen], np.float64)
+    share = float(sizes[zero].sum() / sizes.sum())
+    if share <= threshold or zero.all():
+        return None
+    sites = telling([table.names[chosen[i]] for i in np.flatnonzero(zero)], sizes[zero])
+    return Finding(
+        severity=Severity.warning,
+        confidence=0.8,
+        sites=sites,
+        onset_step=0,
+        peak_step=int(table.steps[0]),
+        last_step=int(table.steps[-1]),
+        message=f"The gradients of {share:.0%} of the weights below float16 outputs are exactly zero, most "
+        f"in {sites[0]}, and no gradient scaler lifts them.",
+        value=share,
+        threshold=threshold,
+        evidence=(Evidence("grad.norm", sites, log=True),),
+        facts={"underflow": share, "layers_affected": float(zero.sum())},
     )
 
 

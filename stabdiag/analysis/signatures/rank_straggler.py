@@ -20,6 +20,8 @@ OWN_WORK = ("rank.data_time", "rank.forward_time")
 """Before the first collective of a step: what a process does by itself. In the backward pass the fast ones
 wait, and all seem equally slow."""
 
+AT_ONCE = 8
+"""Steps from the onset on of which as large a share is slow."""
 LEAST = 40
 """Steps for which a process has to be the slowest."""
 
@@ -104,9 +106,9 @@ def _slowest(own: Doubles, steps: Doubles, waste: float, often: float) -> tuple[
     for rank in np.unique(own[-LEAST:].argmax(axis=1)).tolist():
         slow = (own.argmax(axis=1) == rank) & (_behind(own, rank) > waste * typical)
         share = np.cumsum(slow[::-1])[::-1] / np.arange(len(slow), 0, -1)
-        # The second share: a stray slow step before the onset is not the onset.
-        soon = np.convolve(slow, np.ones(LEAST))[LEAST - 1 :] / LEAST
-        since = np.flatnonzero(slow & (share >= often) & (soon >= often))
+        # Stray slow steps before the onset are not the onset.
+        soon, at_once = (np.convolve(slow, np.ones(n))[n - 1 :] / n for n in (LEAST, AT_ONCE))
+        since = np.flatnonzero(slow & (share >= often) & (soon >= often) & (at_once >= often))
         if since.size:
             return rank, int(since[0])
     return None

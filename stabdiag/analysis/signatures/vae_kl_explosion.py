@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stabdiag.analysis.aftermath import aftermath
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
@@ -29,7 +30,6 @@ OVERFLOW = 88.0
         "nonfinite-origin",
         "loss-divergence",
         "loss-spike",
-        "update-ratio-high",
         "noise-dominated",
     ),
     causes=("bad-init-scale", "learning-rate-too-high", "kl-weight-too-high"),
@@ -42,8 +42,8 @@ def vae_kl_explosion(
 
     How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where
     the prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps
-    before. It is a warning; critical where the loss suffers, or the log variance has come to half of what
-    float32 can take the exponential of.
+    before. It is critical where the loss suffers, or the log variance has come to half of what float32 can
+    take the exponential of, a warning where the loss rose for a while, else info.
 
     Look-alikes: with a divergence that is not yet weighed, means and narrow posteriors grow to several nats
     a dimension: their log variance is negative.
@@ -83,8 +83,14 @@ def vae_kl_explosion(
     top = float(np.nanmax(np.where(flagged, level, np.nan)))
     most = float(np.fmax.reduce(size[peak]))
     bad = harmed(run)
+    rose = aftermath(run, onset)
+    grave = bad or top > OVERFLOW / 2 or bool(lost.any())
     yield Finding(
-        severity=Severity.critical if bad or top > OVERFLOW / 2 or lost.any() else Severity.warning,
+        severity=Severity.critical
+        if grave
+        else Severity.warning
+        if rose is None or rose.bad
+        else Severity.info,
         confidence=0.9 if bad else 0.7,
         sites=names[:5],
         onset_step=onset,

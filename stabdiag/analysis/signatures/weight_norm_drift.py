@@ -48,6 +48,7 @@ class Drift:
         "loss-plateau",
         "loss-divergence",
         "vanishing-gradient",
+        "edge-of-stability",
     ),
     causes=("weight-decay-too-low", "weight-decay-too-high", "learning-rate-too-high"),
 )

@@ -6,10 +6,10 @@ from stabdiag.zoo.training import Training
 
 @fault(
     "swinging-descent",
-    signatures=("oscillating-plateau", "edge-of-stability", "lr-divergence"),
+    signatures=("oscillating-plateau", "edge-of-stability", "lr-divergence", "update-ratio-high"),
     causes=("learning-rate-too-high",),
     fixes=("lower-learning-rate",),
-    follows=("loss-plateau", "data-repetition", "update-ratio-high", "noise-dominated"),
+    follows=("loss-plateau", "data-repetition", "noise-dominated"),
     doses=(3.0, 25.0, 75.0),
     found_from=75.0,
     needs=("regression",),

@@ -11,6 +11,6 @@ from torch import nn
 from stabdiag.zoo.optimizer import optimizer
 
 
-@optimizer("rmsprop", scale=0.3, beta2=0.99)
+@optimizer("rmsprop", scale=0.3, beta2=0.9)
 def make(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(parameters, lr=lr, alpha=0.99)
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=0.9)
