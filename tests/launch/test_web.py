@@ -7,12 +7,15 @@ import json
 import re
 import socket
 import threading
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 
+from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.run import Run, RunInfo
-from stabdiag.launch.web import Content, PageServer
+from stabdiag.core.synthetic import run_of
+from stabdiag.launch.web import Content, PageServer, _mark
 from stabdiag.render.dashboard import load_dashboard
 from stabdiag.render.live_page import holder, page
 from stabdiag.render.look import Look, State
@@ -110,6 +113,14 @@ def test_a_hostile_name_is_text():
     held = holder(Look(HOSTILE, State.waiting, nothing, None, progress(nothing, 0.0)), 0)
     assert "alert(1)</script>" not in held
     assert len(held) < 20_000
+
+
+def test_a_diagnosis_that_has_caught_up_is_worth_a_new_page():
+    run = run_of({"run.loss": [3.0, 2.0, 1.0]})
+    behind, now = (Diagnosis("stable", (), (), (), {"steps": steps}) for steps in (2, 3))
+    first = Look("x", State.training, run, behind, progress(run, 0.0))
+    assert _mark(first) == _mark(replace(first, name="y"))
+    assert _mark(first) != _mark(replace(first, diagnosis=now))
 
 
 def test_neither_what_holds_the_page_nor_what_waits_for_it_lets_in_a_style_or_a_script():

@@ -142,7 +142,7 @@ def test_what_is_wrong_is_told_with_its_line_and_a_way_out(
 def test_a_dashboard_that_is_not_there_is_told_with_the_nearest(tmp_path: Path) -> None:
     message, hint = refused("helth")
     assert "there is no dashboard 'helth'" in message
-    assert "did you mean health?" in hint
+    assert "did you mean health? (a file of your own ends in .toml)" in hint
     message, hint = refused(tmp_path / "missing.toml")
     assert "No such file" in message
     (tmp_path / "image.toml").write_bytes(b"\xff\xfe\x00")
