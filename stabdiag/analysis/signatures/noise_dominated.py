@@ -61,7 +61,7 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     cut = _cut(batch, shrunk)
     # A cut that the loss confirms needs less noise to be told.
     rose = cut is not None and _mean_rose(curve, cut[0])
-    limit = 1.0 / (1.0 + noise / (4 if rose else 2 if cut else 1))
+    limit = 1.0 / (1.0 + noise / (3 if rose else 2 if cut else 1))
     if mean + error > limit or mean < -max(2 * error, 0.05) or curve.several:
         return
     start = int(tail.steps[0]) if cut is None else cut[0]
