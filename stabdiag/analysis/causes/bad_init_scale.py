@@ -9,6 +9,7 @@ from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
 from stabdiag.analysis.initial import never_initialized
+from stabdiag.analysis.robust import median
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -94,4 +95,5 @@ def _largest_logits(run: Run, finding: Finding) -> tuple[float, float]:
     first = np.abs(table.values[:1])
     if not named.any() or named.all() or not np.isfinite(first).any():
         return 1.0, 1.0
-    return float(np.nanmax(first[:, named])), float(np.nanmedian(first[:, ~named]))
+    ours, others = first[0, named], median(first[0, ~named], axis=0)
+    return float(np.fmax.reduce(ours)), float(others)
