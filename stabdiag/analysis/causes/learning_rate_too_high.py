@@ -29,26 +29,8 @@ def learning_rate_too_high(run: Run, finding: Finding) -> Weight | None:
     Typically Occurs at the Edge of Stability, https://arxiv.org/abs/2103.00065
     """
     case, plan = Case(), schedule(run)
-    near = ratio_near(run, finding.onset_step)
+    _by_the_updates(case, run, finding)
     rate = plan.at(finding.onset_step)
-    alone = finding.facts.get("others")
-    if alone is not None:
-        ratio = finding.facts["update_ratio"]
-        case.speaks_for(
-            0.9 * ramp(ratio, 0.03, 0.2),
-            f"a step changed it by {figure(100 * ratio)} %, the other matrices by {figure(100 * alone)} %",
-        )
-    elif near is not None:
-        step, ratio = near
-        case.speaks_for(
-            0.9 * ramp(ratio, HEALTHY_RATIO, 0.3),
-            f"the median update ratio of the weight matrices was {figure(ratio)} at step {step}, where "
-            f"{USUAL_RATIO:g} is usual and {HEALTHY_RATIO:g} the most in healthy runs",
-        )
-        case.speaks_against(
-            0.8 * ramp(ratio, HEALTHY_RATIO / 2, USUAL_RATIO / 3),
-            f"the updates were small (median ratio {figure(ratio)})",
-        )
     if rate is not None:
         adaptive = second_beta(run) is not None
         case.speaks_for(
@@ -79,6 +61,28 @@ def learning_rate_too_high(run: Run, finding: Finding) -> Weight | None:
             f"the batch of step {batch.step} held values {figure(batch.multiple)} times the usual",
         )
     return case.weight()
+
+
+def _by_the_updates(case: Case, run: Run, finding: Finding) -> None:
+    near = ratio_near(run, finding.onset_step)
+    alone = finding.facts.get("others")
+    if alone is not None:
+        ratio = finding.facts["update_ratio"]
+        case.speaks_for(
+            0.9 * ramp(ratio, 0.03, 0.2),
+            f"a step changed it by {figure(100 * ratio)} %, the other matrices by {figure(100 * alone)} %",
+        )
+    elif near is not None:
+        step, ratio = near
+        case.speaks_for(
+            0.9 * ramp(ratio, HEALTHY_RATIO, 0.3),
+            f"the median update ratio of the weight matrices was {figure(ratio)} at step {step}, where "
+            f"{USUAL_RATIO:g} is usual and {HEALTHY_RATIO:g} the most in healthy runs",
+        )
+        case.speaks_against(
+            0.8 * ramp(ratio, HEALTHY_RATIO / 2, USUAL_RATIO / 3),
+            f"the updates were small (median ratio {figure(ratio)})",
+        )
 
 
 def _weight_growth(run: Run, onset: int, peak: int) -> float:
