@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stabdiag.analysis.aftermath import aftermath
 from stabdiag.analysis.batches import other_uses
@@ -15,18 +14,13 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
+from stabdiag.analysis.lone_values import AFTER, has_heavy_tail, lone, upper_spread
 from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.robust import logarithmic_z, spread
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
-
-LEAST = 24
-"""Values that say what is usual."""
-
-AFTER = 4
-"""Steps after a bad batch that have to be usual again."""
 
 LISTED = 3
 """Bad batches that are told one by one; of more, one finding tells all."""
@@ -72,13 +66,13 @@ def bad_batch(
     surprise (negative log-likelihood less the entropy of the prediction) lies more than `z` deviations
     above its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the
     upper half where this is the wider one: a loss near zero has its tail above only. Single losses above 6
-    in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud,
-    raises the loss by the share `share` of all that was learned, and is bad as a whole (its worst sample lies
-    less than `sample` deviations from the others; or, where samples are not known, the logarithm of the loss
-    is as loud) or leaves the loss higher than it was. Or one sample's
-    loss lies `sample` deviations above what the worst of a batch usually has, and as far from its own batch:
-    info. Surprise is zero in the mean whatever the batch, for a calibrated model, so hard batches do not
-    raise it.
+    in more than `tail` steps of 1,000 are the run's own tails, unless most lie above 60, and their logarithms
+    stand out too: a tail with a mean has nine values between these for each beyond. A warning where the batch
+    is that loud, raises the loss by the share `share` of all that was learned, and is bad as a whole (its
+    worst sample lies less than `sample` deviations from the others; or, where samples are not known, the
+    logarithm of the loss is as loud) or leaves the loss higher than it was. Or one sample's loss lies
+    `sample` deviations above what the worst of a batch usually has, and as far from its own batch: info.
+    Surprise is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
     repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; half
@@ -106,9 +100,9 @@ def bad_batch(
     quiet = max(24, len(curve.values) // 50)
     start = int(curve.steps[min(quiet, len(curve.steps) - 1)])
     losses = History(curve.steps, curve.values)
-    heavy = len(_lone(losses, 6.0, 0.0, relative=0.003)) > max(2.0, tail * len(curve.values) / 1000)
-    by_loss = [] if heavy else _lone(losses, loud, 0.0, relative=0.003, skewed=True)
-    by_surprise = _lone(history(run, "targets.surprise"), z, 0.03, skewed=True)
+    heavy = has_heavy_tail(losses, max(2.0, tail * len(curve.values) / 1000), loud)
+    by_loss = [] if heavy else lone(losses, loud, 0.0, relative=0.003, skewed=True)
+    by_surprise = lone(history(run, "targets.surprise"), z, 0.03, skewed=True)
     found: dict[int, _Outlier] = {}
     for step, value in by_loss:
         found[step] = _Outlier(step, "run.loss", value)
@@ -129,40 +123,6 @@ def bad_batch(
             yield _finding(run, group, loud, harmful if grave else math.inf, len(part))
 
 
-def _lone(
-    series: History, z: float, floor: float, relative: float = 0.0, skewed: bool = False
-) -> list[tuple[int, float]]:
-    """(step, deviations) of finite values that alone lie more than `z` above the usual 64 before them, the
-    next one being back to less than a quarter of it, and all but one of the next `AFTER`. A deviation is
-    `floor` at least, and `relative` of the usual; and that of the upper half where it is `skewed`."""
-    known = series.finite()
-    values = known.values
-    if len(values) < LEAST + 2:
-        return []
-    # What stands out from both neighbours by more than most do: only there is the usual looked up.
-    edges = values[1:-1] - np.maximum(values[:-2], values[2:])
-    parts = np.array_split(np.abs(np.diff(values))[1:], max(1, len(edges) // 512))
-    usual = np.concatenate([np.full(len(part), np.quantile(part, 0.75)) for part in parts])
-    found = []
-    for i in (np.flatnonzero(edges > np.maximum(0.5 * z * floor, 2.6 * usual)) + 1).tolist():
-        past = values[max(i - 64, 0) : i]
-        if len(past) < LEAST:
-            continue
-        middle = float(np.median(past))
-        scale = max(spread(past), _above(past) if skewed else 0.0, floor, relative * abs(middle), 1e-30)
-        before, height, after = ((values[i - 1 : i + 2] - middle) / scale).tolist()
-        then = float(np.sort(values[i + 1 : i + 1 + AFTER])[-2:][0] - middle) / scale
-        if height > z and max(before, after, then) < 0.25 * height:
-            found.append((int(known.steps[i]), height))
-    return found
-
-
-def _above(past: NDArray[np.float64]) -> float:
-    """The standard deviation that the largest twentieth of `past` gives, as of a normal distribution."""
-    middle, high = np.quantile(past, [0.5, 0.95])
-    return float(high - middle) / 1.645
-
-
 def _thrown_off(run: Run, step: int) -> bool:
     """Whether the gradient stays as unusual on the batches after `step`: then the model is not what it was,
     whichever batch it meets."""
@@ -172,7 +132,7 @@ def _thrown_off(run: Run, step: int) -> bool:
     past = norm.before(step - 1)
     if at == len(norm) or norm.steps[at] != step or len(past) < 8 or not len(after):
         return False
-    usual, scale = float(np.median(past)), max(spread(past), _above(past))
+    usual, scale = float(np.median(past)), max(spread(past), upper_spread(past))
     lasting = float(after.max()) - usual
     return lasting > 6 * scale and lasting > 0.25 * (float(norm.values[at]) - usual)
 
@@ -196,8 +156,8 @@ def _lasts(run: Run, step: int) -> bool:
 def _samples(run: Run, z: float) -> list[tuple[int, float]]:
     """Steps whose worst sample stands out of its batch and of the worst ones before."""
     outlying, worst = history(run, "targets.outlying"), history(run, "targets.max")
-    within = dict(_lone(outlying, z, 0.5))
-    before = dict(_lone(worst, z, 1e-6))
+    within = dict(lone(outlying, z, 0.5))
+    before = dict(lone(worst, z, 1e-6))
     return [(step, min(value, before[step])) for step, value in within.items() if step in before]
 
 
@@ -305,6 +265,13 @@ def _tokens_of_noise_and_little_recorded(rng: np.random.Generator) -> Run:
     return run_of({"run.loss": loss})
 
 
+@bad_batch.fires_on
+def _a_missing_value_read_as_a_number_in_every_epoch(rng: np.random.Generator) -> Run:
+    loss = _series(rng)["run.loss"]
+    loss[40::50] += 3e6
+    return run_of({"run.loss": loss})
+
+
 @bad_batch.quiet_on
 def _an_optimizer_that_overshot(rng: np.random.Generator) -> Run:
     series = _series(rng)
@@ -314,7 +281,7 @@ def _an_optimizer_that_overshot(rng: np.random.Generator) -> Run:
 
 
 @bad_batch.quiet_on
-def _a_loss_near_zero_has_its_tail_above(rng: np.random.Generator) -> Run:
+def _a_loss_near_zero_has_its_tailupper_spread(rng: np.random.Generator) -> Run:
     loss = np.minimum(rng.exponential(0.06, 400), 0.28)
     loss[[249, 250, 251]] = 0.01, 0.75, 0.01
     return run_of({"run.loss": loss})

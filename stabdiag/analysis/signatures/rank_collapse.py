@@ -9,7 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.consequence import rises, stalled, suffers
+from stabdiag.analysis.consequence import rises, stalled, suffers, while_finite
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.robust import Flags, median
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -84,7 +84,8 @@ def rank_collapse(
     lost = bool(late_spread[-1] < identical)
     if onset and not rises(run, onset):
         return  # tokens become alike where nothing but their frequencies is learned: it is no more than that
-    bad = suffers(run, onset) or (lost and stalled(run) and _predicts_each(run, table.sites[order[-1]]))
+    bad = suffers(while_finite(run), onset)
+    bad |= lost and stalled(run) and _predicts_each(run, table.sites[order[-1]])
     value = float(late_cosine[-1])
     facts = {"cosine": value, "spread": float(late_spread[-1]), "cosine_first": float(late_cosine[0]),
              "layers": float(len(names)), "harmed": float(bad)}  # fmt: skip

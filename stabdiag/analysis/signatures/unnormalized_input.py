@@ -9,6 +9,7 @@ import numpy as np
 from stabdiag.analysis.batches import usual_scale
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import while_finite
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import harmed
@@ -81,7 +82,8 @@ def unnormalized_input(
             consequence = (
                 f"; the first loss is {figure(start[0])} where a constant answer costs {figure(start[1])}"
             )
-    if not consequence and harmed(run):
+    # What is too small is learned slowly; it makes no value that is not finite.
+    if not consequence and harmed(run if rms > 1 else while_finite(run)):
         consequence = "; the loss suffers"
     yield Finding(
         severity=Severity.warning if consequence else Severity.info,
