@@ -22,8 +22,8 @@ from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
-LEAST = 5
-"""Records that make a stretch."""
+LEAST, FEW = 5, 3
+"""Records that make a stretch of 20 steps, and of 100."""
 
 HEALTHY = 0.229
 """Update of Adam in learning rates, in rms, for gradients that are noise: sqrt((1 - β1) / (1 + β1))."""
@@ -42,14 +42,14 @@ def adam_eps_dominated(
     """What it means: Adam divides by sqrt(v) + ε. Where sqrt(v) is below ε the division no longer brings
     all gradients to one size, and what is left is gradient descent with tiny steps.
 
-    How it is detected: in a weight matrix the share of coordinates with sqrt(v) < ε is above `share`, and
-    the update is below `short` learning rates in rms, where healthy Adam has 0.17 to 0.39; at all recorded
-    steps of a stretch of 20 steps, five records or more. Matrices whose gradient is exactly zero, and those
-    whose silent rows alone make up that share, are left out. It is a warning where `most` of the weight
-    matrices, by number of elements, are so, before the loss has come down to `spent` of where it began;
-    else info. Of 7,650 healthy steps none had an update below 0.1 with such a share. In small transformers
-    it begins at ε 1e-2 (update 0.056, loss 3.85 for 3.52); 1e-3 is felt (0.142, 3.58) and is not told. No
-    alarm in 89 healthy runs of 40,000 steps.
+    How it is detected: in a weight matrix the share of coordinates with sqrt(v) < ε is above `share`, and the
+    update is below `short` learning rates in rms, where healthy Adam has 0.17 to 0.39; at all recorded steps
+    of a stretch of 20 steps and five records, or of 100 and three. Matrices whose gradient is exactly zero,
+    and those whose silent rows alone make up that share, are left out. It is a warning where `most` of the
+    weight matrices, by number of elements, are so, before the loss has come down to `spent` of where it
+    began; else info. Of 7,650 healthy steps none had an update below 0.1 with such a share. In small
+    transformers it begins at ε 1e-2 (update 0.056, loss 3.85 for 3.52); 1e-3 is felt (0.142, 3.58) and is not
+    told. No alarm in 89 healthy runs of 40,000 steps.
 
     Look-alikes: long runs at a constant rate with β2 0.999 sink to 0.10 in health; after a blow-up the
     second moment is huge, and the update small with ε far below it. A run that fits its data to the last
@@ -62,10 +62,10 @@ def adam_eps_dominated(
 
     Facts: eps_share, update_rms, epsilon, grad_rms, matrices (share of elements).
     """
-    seen = moments(run, "eps_share", "step", above=("eps_share", share, LEAST))
+    seen = moments(run, "eps_share", "step", above=("eps_share", share, FEW))
     table = run.table("optimizer.step")
     whole = sum(max(table.sites[i].size, 1) for i in matrices(run, "step"))
-    if len(seen.steps) < LEAST or not whole:
+    if len(seen.steps) < FEW or not whole:
         raise NotEvaluable("too few steps with a settled state of Adam were recorded")
     if not seen.sites:
         return
@@ -118,9 +118,10 @@ def adam_eps_dominated(
 
 
 def _stretch(steps: NDArray[np.int64], flagged: NDArray[np.bool_]) -> tuple[int, int]:
-    """The longest stretch of five records and 20 steps or more, as position and length; length 0 if none."""
+    """The longest stretch of 20 steps and five records, or of 100 and three, as position and length; of
+    length 0 if there is none."""
     first, length = longest_stretch(flagged)
-    lasts = length >= LEAST and steps[first + length - 1] - steps[first] >= 20
+    lasts = length >= FEW and steps[first + length - 1] - steps[first] >= (20 if length >= LEAST else 100)
     return (first, length) if lasts else (0, 0)
 
 

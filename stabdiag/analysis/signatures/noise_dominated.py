@@ -10,7 +10,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
-from stabdiag.analysis.losscurve import loss_curve
+from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -35,11 +35,11 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     How it is detected: gradients of two independent batches share the signal and not the noise, so that the
     mean cosine c of gradients in a row gives noise over signal, (1 - c) / c, which is the noise scale over
     the batch size: McCandlish's B_simple / B. Over the last half of the run, at 16 places or more, it is
-    above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, with half
-    of that noise, and the level of the loss is above what it was before by more than noise. The estimator
-    is exact for independent batches and a gradient that turns slowly; it gives 19 where c is 0.05.
-    Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from 16 to 1; of 60
-    healthy runs it told some, at the end, as info.
+    above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, with half of
+    that noise, and the level of the loss is above what it was before by more than noise; or whatever the
+    noise, where its mean is, by 4 standard errors. The estimator is exact for independent batches and a
+    gradient that turns slowly; it gives 19 where c is 0.05. Calibrated on batches of 1 in small transformers
+    and classifiers, and on batches cut from 16 to 1; of 60 healthy runs it told some, at the end, as info.
 
     Look-alikes: shuffled targets leave nothing but noise as well (context-blind-plateau, loss-plateau).
     Cosines below zero are overshooting. With each batch seen twice in a row the cosine is no measure.
@@ -60,17 +60,12 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     batch = _samples(run)
     cut = _cut(batch, shrunk)
     # A cut that the loss confirms needs less noise to be told.
-    limit = 1.0 / (1.0 + noise / 2) if cut else 1.0 / (1.0 + noise)
+    rose = cut is not None and _mean_rose(curve, cut[0])
+    limit = 1.0 / (1.0 + noise / (3 if rose else 2 if cut else 1))
     if mean + error > limit or mean < -max(2 * error, 0.05) or curve.several:
         return
     start = int(tail.steps[0]) if cut is None else cut[0]
-    worse = False
-    if cut is not None:
-        at = int(np.searchsorted(curve.steps, cut[0]))
-        before, now = curve.level[max(at - 1, 0)], curve.end
-        calm = np.abs(np.diff(curve.values[max(at - 50, 0) : at]))
-        margin = 3.0 * float(np.median(calm)) if len(calm) else curve.margin
-        worse = bool(now - before > max(margin, 0.02 * max(curve.start - before, 0.0)))
+    worse = rose or (cut is not None and _level_rose(curve, cut[0]))
     times = figure(1.0 / mean - 1.0) if mean > 0 else f"more than {figure(noise)}"
     shrank = f" since the batch shrank from {figure(cut[1])} to {figure(cut[2])}" if cut else ""
     facts = {"noise_to_signal": 1.0 / max(mean, 1e-3) - 1.0, "grad_cosine": mean}
@@ -96,6 +91,27 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
         ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _level_rose(curve: LossCurve, step: int) -> bool:
+    """Whether the last level lies above the one at `step` by more than noise and 2 % of the progress."""
+    at = int(np.searchsorted(curve.steps, step))
+    before, now = curve.level[max(at - 1, 0)], curve.end
+    calm = np.abs(np.diff(curve.values[max(at - 50, 0) : at]))
+    margin = 3.0 * float(np.median(calm)) if len(calm) else curve.margin
+    return bool(now - before > max(margin, 0.02 * max(curve.start - before, 0.0)))
+
+
+def _mean_rose(curve: LossCurve, step: int) -> bool:
+    """Whether the mean of all losses from `step` on lies above that of the 50 before by 4 standard errors and
+    2 % of the progress: the losses of single samples are skewed, and their median says little."""
+    at = int(np.searchsorted(curve.steps, step))
+    before, after = curve.values[max(at - 50, 0) : at], curve.values[at:]
+    if len(before) < 20 or len(after) < 20 or not np.isfinite(after).all():
+        return False
+    rise = float(np.mean(after) - np.mean(before))
+    error = float(np.sqrt(np.var(after) / len(after) + np.var(before) / len(before)))
+    return rise > max(4.0 * error, 0.02 * max(curve.start - float(np.mean(before)), 0.0))
 
 
 def _samples(run: Run) -> History:

@@ -39,9 +39,9 @@ def rank_collapse(
     that differs between tokens, in the median over channels, is below `spread` there, and below half of the
     first layer's; in the median of the last three records. A warning where the loss suffers, critical where
     the spread is then below `identical`. A model that predicts each token cannot do so from tokens that much
-    alike: there it suffices that the second half of the run brought nothing. Otherwise it is info. Tokens
-    that became alike while the model trained are told of only if the loss rose from there on. The site is
-    the first layer from which on tokens stay alike.
+    alike: there it suffices that it was so from the start, or that the second half of the run brought
+    nothing. Otherwise it is info. Tokens that became alike while the model trained are told of only if the
+    loss rose from there on. The site is the first layer from which on tokens stay alike.
 
     Look-alikes: while a model learns the frequencies of tokens, its last layer says the same of all.
     Trained language models point into a narrow cone, by a few channels that are large at every token: the
@@ -84,8 +84,8 @@ def rank_collapse(
     lost = bool(late_spread[-1] < identical)
     if onset and not rises(run, onset):
         return  # tokens become alike where nothing but their frequencies is learned: it is no more than that
-    bad = suffers(while_finite(run), onset)
-    bad |= lost and stalled(run) and _predicts_each(run, table.sites[order[-1]])
+    each = lost and _predicts_each(run, table.sites[order[-1]])
+    bad = suffers(while_finite(run), onset) or (each and (not onset or stalled(run)))
     value = float(late_cosine[-1])
     facts = {"cosine": value, "spread": float(late_spread[-1]), "cosine_first": float(late_cosine[0]),
              "layers": float(len(names)), "harmed": float(bad)}  # fmt: skip
@@ -101,7 +101,7 @@ def rank_collapse(
         last_step=int(steps[-1]),
         message=f"The tokens of a sequence become alike from {names[0]} on: their mean cosine is "
         f"{figure(value)} in {table.names[order[-1]]}, {figure(late_cosine[0])} in {table.names[order[0]]}"
-        f"{'; the loss suffers' if bad else ''}.",
+        f"{'; each has to be predicted from it' if each else '; the loss suffers' if bad else ''}.",
         value=value,
         threshold=alike,
         evidence=(Evidence("tokens.cosine", (table.names[order[0]], *names[:4]), threshold=alike),),
