@@ -193,3 +193,22 @@ def test_a_nonfinite_value_is_put_down_to_the_layer_that_leapt_before_it_overflo
     finding = only("nonfinite-origin", run)
     assert (finding.sites[0] == MODULES[1].name) is leads
     assert (CAUSES["hardware-corruption"].weigh(run, finding) is not None) is leads
+
+
+def test_a_variance_that_explodes_is_pinned_on_the_layer_that_puts_it_out():
+    steps = np.arange(0, 100, 10)
+    level = np.linspace(6.0, 9.0, 10)
+    outputs = np.stack([np.ones(10), level, level, np.full(10, 20.0)], axis=1)
+    names = ("mean", "log_variance", "VAE[2]", "decoder")
+    sites = {
+        "latent": [Site("latent", "mean", order=0)],
+        "output": [Site("output", name, order=i) for i, name in enumerate(names)],
+    }
+    series = {
+        "latent.kl_dim": np.full(10, 5.0),
+        "latent.max_log_variance": level,
+        "output.max": outputs,
+        "run.loss": np.linspace(3, 2, 100),
+    }
+    run = run_of(series, sites=sites, steps={"latent": steps, "output": steps})
+    assert only("vae-kl-explosion", run).sites == ("log_variance", "mean")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stabdiag.analysis.aftermath import aftermath
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.robust import Doubles
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
@@ -57,6 +59,8 @@ def vae_kl_explosion(
 
     Reference: Kingma and Welling 2014 (arXiv 1312.6114); Child 2021 (arXiv 2011.10650).
 
+    The module that makes the log variance is known by an output that has the very same maximum.
+
     Facts: max_log_variance, kl_dim (nats a dimension, then), latents (affected), harmed.
     """
     logs, kl = run.table("latent.max_log_variance"), run.table("latent.kl_dim")
@@ -80,6 +84,8 @@ def vae_kl_explosion(
     which = np.flatnonzero(flagged.any(axis=0))
     column = int(which[np.argmax(flagged[at[0], which])])
     names = tuple(logs.names[i] for i in dict.fromkeys([column, *which.tolist()]))
+    maker = _maker(run, steps, level[:, column])
+    sites = tuple(dict.fromkeys([*([maker] if maker else []), *names]))
     top = float(np.nanmax(np.where(flagged, level, np.nan)))
     most = float(np.fmax.reduce(size[peak]))
     bad = harmed(run)
@@ -92,12 +98,12 @@ def vae_kl_explosion(
         if rose is None or rose.bad
         else Severity.info,
         confidence=0.9 if bad else 0.7,
-        sites=names[:5],
+        sites=sites[:5],
         onset_step=onset,
         peak_step=int(steps[peak]),
         last_step=int(steps[at[-1]]),
-        message=f"The largest log variance of {names[0]} is {figure(top)}, and its divergence reaches "
-        f"{figure(most)} nat a dimension at step {steps[peak]}.",
+        message=f"The largest log variance {'from' if maker else 'of'} {sites[0]} is {figure(top)}, and its "
+        f"divergence reaches {figure(most)} nat a dimension at step {steps[peak]}.",
         value=top,
         threshold=log_variance,
         evidence=(
@@ -111,6 +117,22 @@ def vae_kl_explosion(
             "harmed": float(bad),
         },
     )
+
+
+def _maker(run: Run, steps: NDArray[np.int64], level: Doubles) -> str | None:
+    """The innermost module whose largest output is that log variance, at all steps at which both were
+    recorded, three or more."""
+    if "output.max" not in run:
+        return None
+    table = run.table("output.max")
+    _, ours, theirs = np.intersect1d(steps, table.steps, return_indices=True)
+    known = np.isfinite(level[ours])
+    ours, theirs = ours[known], theirs[known]
+    if len(ours) < 3:
+        return None
+    same = np.isclose(table.values[theirs], level[ours, None], rtol=1e-4).all(axis=0)
+    found = np.flatnonzero(same)
+    return table.names[min(found, key=lambda at: table.sites[at].order)] if len(found) else None
 
 
 def _run(rng: np.random.Generator, level: np.ndarray, kl_dim: np.ndarray) -> Run:
