@@ -56,14 +56,14 @@ def adam_correlated_update(
     and RMS_t below `right`, so that the second moment is not stale; while the update of the median matrix
     is below `rest`. A warning where the loss meanwhile rises, for three steps or more, by 4 robust
     deviations and a twentieth of the progress, critical where the run ends worse for it; and where the
-    update is above `full` and the cosine above `same`, whatever the loss does, but for a model that acts; else
-    info. Not reproduced at small scale: calibrated on the exact values above. Outside of GANs, in which all
-    matrices agree, no matrix of the healthy runs passed `full` and `same`, nor had a warning any of 95
+    update is above `full` and the cosine above `same`, whatever the loss does, but for a model that acts;
+    else info. Not reproduced at small scale: calibrated on the exact values above. Outside of GANs, in which
+    all matrices agree, no matrix of the healthy runs passed `full` and `same`, nor had a warning any of 95
     healthy runs of 42,000 steps.
 
     Look-alikes: with all data in one batch every matrix does so, in health. A stale second moment has RMS_t
-    above 2 with it. Biases and gains see constant gradients often. The values of a policy are a long way off, and
-    the layer that puts them out goes there straight.
+    above 2 with it. Biases and gains see constant gradients often. The values of a policy are a long way
+    off, and the layer that puts them out goes there straight.
 
     Fixes: a smaller epsilon or none, a lower rate for the layers concerned, a smaller batch.
 
@@ -106,8 +106,8 @@ def adam_correlated_update(
     }
     # A policy's values are a long way off, and the layer that puts them out goes there straight.
     acts = any(run.events_of("acting"))
-    whole = update > full and facts["cosine"] > same and not acts
-    severity = Severity.warning if bad or whole else Severity.info
+    in_step = update > full and facts["cosine"] > same and not acts
+    severity = Severity.warning if bad or in_step else Severity.info
     if bad and rise is not None and rise.lost and curve and curve.harmed:
         severity = Severity.critical
     rate = schedule(run).at(onset)
