@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from stabdiag.analysis.catalogue import CAUSES
+from stabdiag.analysis.catalogue import CAUSES, FIXES
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.site import Site
@@ -417,6 +417,8 @@ def test_a_sigmoid_before_a_loss_that_takes_its_own_is_the_wrong_loss():
     named = {"output": outputs(["Sigmoid"])}
     assert support("wrong-loss", run_of(answers, sites=named, events=taken), finding("saturated-units")) > 0.8
     assert support("wrong-loss", run_of(answers, sites=named, events=wanted), finding("saturated-units")) == 0
+    advice = FIXES["fix-loss"].propose(run_of(answers, sites=named, events=taken), finding("saturated-units"))
+    assert "without a sigmoid" in advice.code
 
 
 def test_a_rate_that_ran_out_during_a_plateau_was_not_too_low_from_the_start():
