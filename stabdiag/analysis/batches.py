@@ -33,6 +33,21 @@ def outlier(run: Run, step: int) -> Outlier | None:
     return max(found, key=lambda batch: batch.multiple, default=None)
 
 
+def misfit(run: Run, step: int) -> tuple[float, str] | None:
+    """How many times what is usual the largest error of a batch was, and of what, in words. A squared loss
+    tells of it by its root, a robust one, which is absolute where it is large, by itself. None for others."""
+    function = run.fact("loss", "function")
+    if function not in ("mean-squared-error", "smooth-absolute-error", "huber"):
+        return None
+    worst, loss = history(run, "targets.max"), history(run, "run.loss")
+    named = ((worst, "the worst sample"), (loss, "the batch"))
+    known = ((told, series.jump(step)) for series, told in named if series.at(step) is not None)
+    for told, multiple in known:
+        if multiple is not None:
+            return (math.sqrt(multiple) if function == "mean-squared-error" else multiple), told
+    return None
+
+
 def nonfinite_input(run: Run, last: int) -> tuple[str, int] | None:
     """The name of an input and the step of the first batch up to `last` with a non-finite value."""
     firsts = []

@@ -33,6 +33,15 @@ def suffers(run: Run, since: int) -> bool:
     return _rose(curve, since) or stuck(run, since)
 
 
+def while_finite(run: Run) -> Run:
+    """The run up to its last finite loss. What keeps a model from learning makes no value that is not
+    finite: that one came is no harm of its doing."""
+    curve = _curve(run)
+    if curve is None or curve.lost_from is None:
+        return run
+    return run.window(0, int(curve.steps[curve.lost_from - 1]) if curve.lost_from else -1)
+
+
 def rises(run: Run, since: int) -> bool:
     """Whether the loss ends above its level at step `since`, by more than noise and a quarter of what was
     learned by then; False where none was recorded."""
@@ -76,7 +85,7 @@ def stalled(run: Run) -> bool:
         return False
     half = len(curve.level) // 2
     full = np.where(np.arange(len(curve.level)) >= curve.window - 1, curve.level, np.nan)
-    first, second = np.nanmin(full[:half]), np.nanmin(full[half:])
+    first, second = np.nanmin(full[:half], initial=np.inf), np.nanmin(full[half:], initial=np.inf)
     return bool(first - second < max(curve.margin / 2, 0.02 * curve.progress))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.catalogue import SIGNATURES
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.guessing import constant_answer
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.precedence import precedence
 from stabdiag.analysis.resolution import slack
@@ -116,7 +117,8 @@ class Explanation:
         return second.onset_step - first.last_step <= soon or not self._well_between(first, second)
 
     def _well_between(self, first: Finding, second: Finding) -> bool:
-        """Whether the loss came to below what it was before `first`. Where no loss tells, time heals."""
+        """Whether the loss came to below what it was before `first`; where that was there from the start, to
+        below what an answer costs that ignores the input. Where no loss tells, time heals."""
         curve = self._curve
         if curve is None:
             return second.onset_step - first.last_step > second.onset_step // 4
@@ -124,6 +126,8 @@ class Explanation:
             curve.steps, [first.onset_step, first.last_step + 1, second.onset_step]
         )
         best = float(np.nanmin(curve.level[:before], initial=curve.start))
+        if first.onset_step <= FIRST:
+            best = float(np.fmin(best, constant_answer(self._run)[0]))
         return bool(np.nanmin(curve.level[after:onset], initial=np.inf) < best - curve.margin)
 
     @cached_property

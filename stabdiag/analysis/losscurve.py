@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.incomparable import incomparable
 from stabdiag.analysis.memory import once
 from stabdiag.analysis.robust import Doubles, spread, trailing_median
+from stabdiag.analysis.successors import successors
 from stabdiag.core.run import Run
 
 NEVER_NEGATIVE = frozenset(
@@ -25,8 +27,9 @@ NEVER_NEGATIVE = frozenset(
 
 @dataclass(frozen=True)
 class LossCurve:
-    """`values` (float64, may be non-finite) at `steps`, both [n]; `several` where more than one
-    optimizer trains, so that losses of opposed meaning may share the curve."""
+    """`values` (float64, may be non-finite) at `steps`, both [n]; `several` where those of one step and
+    another mean different things: more than one optimizer trains, so that opposed losses may share the curve,
+    or it is that of a policy (`incomparable.py`)."""
 
     steps: NDArray[np.int64]
     values: Doubles
@@ -67,7 +70,9 @@ class LossCurve:
         first, later = float(finite[0]), finite[1 : self.window + 1]
         if len(later) < self.window:
             return first
-        level, sigma = float(np.median(later)), spread(np.diff(later)) / float(np.sqrt(2))
+        # What scatters more at first than ever after has been thrown off, and its first value was better.
+        sigma = min(spread(np.diff(later)) / float(np.sqrt(2)), 2.0 * self.noise)
+        level = float(np.median(later))
         return level if 0 < level - first < 4.0 * sigma else first
 
     @cached_property
@@ -129,13 +134,16 @@ def loss_curve(run: Run, least: int = 1) -> LossCurve:
     steps, values = table.steps[seen], values[seen]
     if len(values) < max(least, 1):
         raise NotEvaluable(f"the loss of only {len(values)} steps was recorded, {max(least, 1)} are needed")
-    return LossCurve(steps, values, several_optimizers(run))
+    return LossCurve(steps, values, several_optimizers(run) or incomparable(run, values))
 
 
 def several_optimizers(run: Run) -> bool:
-    """Whether more than one optimizer trains: a GAN's two sides, an actor and its critic."""
+    """Whether more than one optimizer trains: a GAN's two sides, an actor and its critic. One that takes the
+    place of another does not count."""
     numbers = {site.name.split(".")[1] for site in run.sites("run") if site.name.count(".") >= 2}
-    return sum(event.rank == 0 for event in run.events_of("optimizer")) > 1 or len(numbers | {"0"}) > 1
+    found = sum(event.rank == 0 for event in run.events_of("optimizer"))
+    later = len(successors(run))
+    return found - later > 1 or len(numbers | {"0"}) - later > 1
 
 
 def harmed(run: Run) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.memory import once
+from stabdiag.analysis.successors import continued
 from stabdiag.core.run import Run
 
 HEALTHY_RATIO = 0.03
@@ -59,7 +60,10 @@ class Schedule:
 
 @once
 def schedule(run: Run) -> Schedule:
-    return Schedule(history(run, "run.lr").finite())
+    if "run.lr" not in run or not run.table("run.lr").sites:
+        return Schedule(history(run, "run.lr"))
+    steps = run.table("run.lr").steps
+    return Schedule(History(steps, continued(run, steps).astype(np.float64)).finite())
 
 
 def matrix_ratio(run: Run, first: int, last: int) -> History:

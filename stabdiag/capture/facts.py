@@ -80,8 +80,9 @@ def _plain(value: Any) -> Any:
 def loss(root: torch.Tensor) -> dict[str, Any]:
     """Data of the `loss` event, from the nodes nearest to the root of the graph.
 
-    `classes` is the width of the log-softmax below a negative log-likelihood, read off the node's
-    metadata: saved tensors are not touched, whose unpacking may run hooks of the script.
+    `logits` says whether a binary cross-entropy takes the sigmoid itself. `classes` is the width of the
+    log-softmax below a negative log-likelihood, read off the node's metadata: saved tensors are not touched,
+    whose unpacking may run hooks of the script.
     """
     front: list[Any] = [root.grad_fn]
     for _ in range(NEAR):
@@ -96,6 +97,8 @@ def loss(root: torch.Tensor) -> dict[str, Any]:
         below = [child for child, _ in node.next_functions]
         if name in LOSSES:
             found: dict[str, Any] = {"function": LOSSES[name]}
+            if found["function"] == "binary-cross-entropy":
+                found["logits"] = name == "BinaryCrossEntropyWithLogits"
             if found["function"] == "cross-entropy" and below and below[0] is not None:
                 shape = getattr(below[0], "_input_metadata", [None])[0]
                 if shape is not None and len(shape.shape) > 1:

@@ -13,6 +13,7 @@ EVENTS: Mapping[str, str] = {
     "optimizer": "an optimizer was found: name (class), groups (hyperparameters of each), parameters",
     "loss": "what the loss is computed by: function, classes (of a cross-entropy, else absent)",
     "coverage": "something that could not be observed: what, because",
+    "acting": "the model is called for its answers between steps, to be trained on them: calls, steps",
     "nonfinite": "the first non-finite value of a place: what (loss, gradient, batch), sites",
     "stall": "a step took far longer than those before: seconds, usual",
     "skipped-step": "the gradient scaler withheld an optimizer step; the scale is in run.loss_scale",

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from stabdiag.analysis.catalogue import CAUSES
+from stabdiag.analysis.catalogue import CAUSES, FIXES
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.site import Site
@@ -113,7 +113,7 @@ def test_a_fault_of_the_first_steps_without_warmup_speaks_for_a_missing_warmup_i
 )
 def test_a_broken_schedule_is_told_by_its_curve(rates, words):
     run = run_of({"run.loss": flat(2.0), "run.lr": rates})
-    weight = CAUSES["schedule-bug"].weigh(run, finding())
+    weight = CAUSES["schedule-bug"].weigh(run, finding("loss-plateau"))
     assert weight.support > 0.6
     assert words in weight.because.replace("0.0001", "1e-4")
 
@@ -389,3 +389,50 @@ def test_a_loss_that_had_grown_speaks_against_an_unsafe_operation():
             sites={"output": outputs(["Linear"] * 2)},
         )
         assert (support("unsafe-operation", run, finding("nonfinite-origin")) > 0.15) is blamed
+
+
+def test_a_target_far_outside_of_all_others_is_damage():
+    errors = {"run.loss": with_jump(0.3, 1e6), "targets.max": with_jump(1.5, 3e7)}
+    run = run_of(errors, events=[Event("loss", 0.0, data={"function": "mean-squared-error"})])
+    weight = CAUSES["corrupt-batch"].weigh(run, finding("bad-batch"))
+    assert weight.support > 0.8
+    assert "the worst sample was off by 5,480 times the usual error" in weight.because
+
+
+def test_the_square_of_an_error_is_not_taken_for_the_error():
+    errors = {"run.loss": with_jump(0.3, 60)}
+    run = run_of(errors, events=[Event("loss", 0.0, data={"function": "mean-squared-error"})])
+    assert support("corrupt-batch", run, finding("bad-batch")) < 0.1
+
+
+def test_a_cross_entropy_has_no_error_to_be_off_by():
+    run = run_of({"run.loss": with_jump(0.01, 1e4)}, events=[cross_entropy(10)])
+    assert support("corrupt-batch", run, finding("bad-batch")) < 0.1
+
+
+def test_a_sigmoid_before_a_loss_that_takes_its_own_is_the_wrong_loss():
+    answers = {"output.min": flat(0.01, 1), "output.max": flat(0.98, 1)}
+    taken = [Event("loss", 0.0, data={"function": "binary-cross-entropy", "logits": True})]
+    wanted = [Event("loss", 0.0, data={"function": "binary-cross-entropy", "logits": False})]
+    named = {"output": outputs(["Sigmoid"])}
+    assert support("wrong-loss", run_of(answers, sites=named, events=taken), finding("saturated-units")) > 0.8
+    assert support("wrong-loss", run_of(answers, sites=named, events=wanted), finding("saturated-units")) == 0
+    advice = FIXES["fix-loss"].propose(run_of(answers, sites=named, events=taken), finding("saturated-units"))
+    assert "without a sigmoid" in advice.code
+
+
+def test_a_rate_that_ran_out_during_a_plateau_was_not_too_low_from_the_start():
+    rate = 20.0 * 0.1 ** (np.arange(STEPS) // 40)
+    run = run_of(
+        {"run.loss": flat(3.2), "run.lr": rate, "update.ratio": flat(2e-5, 4)},
+        sites={"update": parameters("update", 4)},
+    )
+    plateau = finding("context-blind-plateau", onset=20, last=STEPS - 1)
+    assert leader(run, plateau, "learning-rate-too-low", "schedule-bug") == "schedule-bug"
+
+
+def test_a_rate_that_fell_after_the_loss_rose_did_not_raise_it():
+    rate = np.where(np.arange(STEPS) < ONSET + 10, 1e-3, 1e-6)
+    run = run_of({"run.loss": with_jump(1.0, 20, length=STEPS - ONSET), "run.lr": rate})
+    assert support("schedule-bug", run, finding("loss-divergence", last=STEPS - 1)) == 0
+    assert support("schedule-bug", run, finding("loss-plateau", last=STEPS - 1)) > 0.5

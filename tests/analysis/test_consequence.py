@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stabdiag.analysis.consequence import improves, stuck, suffers
+from stabdiag.analysis.consequence import improves, stuck, suffers, while_finite
 from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.history import History
 from stabdiag.analysis.level_shift import noise_of
@@ -70,6 +70,25 @@ def test_guessing_costs_what_the_script_makes_of_it(scale):
 def test_what_was_learned_of_a_summed_loss_counts_in_its_own_unit():
     mean = 1.0 + 4.5 * np.exp(-np.arange(300) / 20) + 0.05 * NOISE
     assert not stuck(run(64 * mean, mean), 0)
+
+
+def test_what_keeps_from_learning_is_not_blamed_for_a_loss_that_was_lost():
+    falling = np.linspace(5.5, 2.7, 300)
+    falling[200:] = math.inf
+    lost = run(falling + NOISE)
+    assert suffers(lost, 0)
+    assert not suffers(while_finite(lost), 0)
+
+
+def test_a_loss_that_is_finite_to_the_end_is_taken_whole():
+    whole = run(3.0 + NOISE)
+    assert while_finite(whole) is whole
+
+
+def test_of_a_loss_of_two_terms_no_guess_is_known():
+    own = np.linspace(1.6, 0.8, 300)
+    assert guessing(run(0.25 * own, own, classes=5)) == pytest.approx(0.25 * math.log(5))
+    assert guessing(run(own + np.linspace(6.0, 5.9, 300), own, classes=5)) is None
 
 
 def test_a_first_value_that_is_low_by_chance_is_no_level_to_fall_from():

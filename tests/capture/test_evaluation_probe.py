@@ -138,3 +138,31 @@ def test_an_error_of_ours_gives_torch_its_helper_back(watch, model, monkeypatch)
     assert found
     assert _reduction.get_enum is original
     assert [e.data["probe"] for e in run.events_of("recorder-error")] == ["evaluation"]
+
+
+def acting(watch, model, every, calls, steps=64, loss=None):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording:
+        for step in range(steps):
+            if step % every == 0:
+                with torch.no_grad():
+                    for _ in range(calls):
+                        answer = model(torch.randn(8, 4))
+                        if loss is not None:
+                            loss(answer, torch.randint(3, (8,)))
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(8, 4)), torch.randint(3, (8,))).backward()
+            optimizer.step()
+    return list(recording.run.events_of("acting"))
+
+
+@pytest.mark.parametrize(("every", "calls"), [(1, 1), (8, 20)], ids=["each step", "in stretches"])
+def test_a_model_whose_answers_are_asked_for_between_steps_acts(watch, model, every, calls):
+    (event,) = acting(watch, model, every, calls)
+    assert event.data["calls"] >= event.data["steps"] / 2
+
+
+def test_a_model_that_is_evaluated_does_not_act(watch, model):
+    assert not acting(watch, model, 1, 1, loss=F.cross_entropy)
+    assert not acting(watch, model, 8, 3)
+    assert not acting(watch, model, 16, 20)

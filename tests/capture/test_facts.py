@@ -27,10 +27,13 @@ VALUES = torch.rand(6, 5)
         (lambda: F.mse_loss(LOGITS, VALUES), {"function": "mean-squared-error"}),
         (lambda: F.smooth_l1_loss(LOGITS, VALUES), {"function": "smooth-absolute-error"}),
         (lambda: F.huber_loss(LOGITS, VALUES), {"function": "huber"}),
-        (lambda: F.binary_cross_entropy(LOGITS.sigmoid(), VALUES), {"function": "binary-cross-entropy"}),
+        (
+            lambda: F.binary_cross_entropy(LOGITS.sigmoid(), VALUES),
+            {"function": "binary-cross-entropy", "logits": False},
+        ),
         (
             lambda: F.binary_cross_entropy_with_logits(LOGITS, VALUES),
-            {"function": "binary-cross-entropy"},
+            {"function": "binary-cross-entropy", "logits": True},
         ),
         (lambda: F.mse_loss(LOGITS, VALUES).log(), {"function": "unknown", "node": "LogBackward0"}),
         (lambda: F.mse_loss(LOGITS, VALUES) - 9, {"function": "unknown", "node": "SubBackward0"}),

@@ -78,6 +78,32 @@ def test_the_constant_answer_to_values_costs_their_variance(watch, at):
     assert loss == pytest.approx(at(run, "run.loss", -1)["run"], rel=1e-5)
 
 
+def test_the_targets_themselves_have_a_size(watch, at):
+    batches = [(torch.randn(16, 5), 7 + torch.randn(16, 2)) for _ in range(2)]
+    run = trained(watch, net(2), batches, F.mse_loss)
+    expected = batches[-1][1].double().square().mean().sqrt().item()
+    assert at(run, "targets.rms", -1)["mean-squared-error"] == pytest.approx(expected, rel=1e-5)
+    labels = trained(watch, net(), labelled(), F.cross_entropy)
+    assert math.isnan(at(labels, "targets.rms", -1)["cross-entropy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("smooth-absolute-error", lambda a, y, **more: F.smooth_l1_loss(a, y, beta=0.3, **more)),
+        ("huber", lambda a, y, **more: F.huber_loss(a, y, delta=2.5, **more)),
+    ],
+)
+def test_a_robust_errors_samples_are_told_and_no_constant_answer(watch, at, healthy, name, loss):
+    model, batches = net(2), [(torch.randn(16, 5), 3 * torch.randn(16, 2)) for _ in range(2)]
+    run = trained(watch, model, batches, loss)
+    healthy(run)
+    x, y = batches[-1]
+    losses = loss(model(x), y, reduction="none").mean(1)
+    assert at(run, "targets.max", -1)[name] == pytest.approx(losses.max().item(), rel=1e-5)
+    assert math.isnan(at(run, "targets.constant", -1)[name])
+
+
 def test_the_constant_answer_to_bits_costs_the_entropy_of_their_means(watch, at):
     batches = [(torch.randn(64, 5), (torch.rand(64, 2) < torch.tensor([0.2, 0.5])).float()) for _ in range(4)]
     run = trained(watch, net(2), batches, F.binary_cross_entropy_with_logits)

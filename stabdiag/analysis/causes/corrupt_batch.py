@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stabdiag.analysis.batches import lone_jump, nonfinite_input, other_uses, outlier
+from stabdiag.analysis.batches import lone_jump, misfit, nonfinite_input, other_uses, outlier
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
@@ -21,8 +21,9 @@ def corrupt_batch(run: Run, finding: Finding) -> Weight | None:
 
     The loss and the gradient norm jump in the same step, without warning, and the loss of the next
     step, on other data, is normal or nearly so. Values 30 times the usual range are damage rather than
-    variety. A learning rate that is too high warns: updates grow before the loss does. The proof is to
-    replay the batch from another checkpoint: a corrupt one is high there too.
+    variety, and so are targets that the prediction misses by 30 times what is usual: a missing value that
+    was read as a number. A learning rate that is too high warns: updates grow before the loss does. The
+    proof is to replay the batch from another checkpoint: a corrupt one is high there too.
 
     Reference: Chowdhery et al., PaLM, https://arxiv.org/abs/2204.02311, section 5.1
     """
@@ -40,6 +41,12 @@ def corrupt_batch(run: Run, finding: Finding) -> Weight | None:
         )
     elif finding.severity and not bad:
         _by_the_loss(case, run, onset)
+    missed = misfit(run, finding.peak_step) if finding.signature in ("bad-batch", "loss-spike") else None
+    if missed is not None:
+        multiple, what = missed
+        case.speaks_for(
+            0.85 * ramp(multiple, 10, 50), f"{what} was off by {figure(multiple)} times the usual error"
+        )
     if bad is not None and bad[1] >= onset - 1:
         case.speaks_for(0.5, f"{bad[0]} of step {bad[1]} held non-finite values")
     apart = finding.facts.get("outlying")

@@ -47,8 +47,10 @@ def learning_rate_too_low(run: Run, finding: Finding) -> Weight | None:
     rate = plan.at(finding.onset_step)
     if rate is not None and rate > 0:
         case.speaks_for(0.4 * ramp(rate, 1e-4, 1e-6), f"the learning rate was {figure(rate)}")
+        # What lasts may have begun before the schedule ran out: the typical rate of that time tells.
+        typical = min(rate, float(np.median(plan.rate.within(finding.onset_step, finding.last_step).values)))
         case.speaks_against(
-            0.5 * ramp(plan.peak / rate, 10, 100),
+            0.5 * ramp(plan.peak / typical, 10, 100) if typical > 0 else 0.0,
             f"it had been {figure(plan.peak)} before: the schedule, not its peak",
         )
     slope = gradient_slope(run, finding.onset_step)

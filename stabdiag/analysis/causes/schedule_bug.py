@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabdiag.analysis.case import Case, figure
+from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Finding
@@ -44,11 +44,13 @@ def schedule_bug(run: Run, finding: Finding) -> Weight | None:
             f"the learning rate was {sign} at {len(inside)} steps, first at step {steps[inside[0]]}",
         )
     starved = np.flatnonzero((rates > 0) & (rates < 0.01 * plan.peak) & (steps > plan.warmup))
-    if len(starved) and steps[starved[0]] <= finding.last_step:
+    # A rate that is too low holds the loss where it is. It raises none.
+    held = finding.signature in ("lr-starvation", "loss-plateau", "context-blind-plateau", "update-ratio-low")
+    if held and len(starved) and steps[starved[0]] <= finding.last_step:
         left = 1.0 - float(steps[starved[0]]) / max(run.steps, 1)
         if left > 0.2:
             case.speaks_for(
-                0.7,
+                0.7 + 0.2 * ramp(left, 0.2, 0.5),
                 f"the learning rate was below 1 % of its peak from step {steps[starved[0]]} on, "
                 f"with {100 * left:.0f} % of the steps still to come",
             )

@@ -15,8 +15,10 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
     """The loss function expects something else than the model gives.
 
     `cross_entropy` wants raw logits: after a softmax of the model's own its loss cannot fall below
-    ln(1 + (C - 1)/e) for C classes and its gradients are tiny. `nll_loss` wants log-probabilities: given
-    anything else its loss is negative and falls for ever. Both show in the range of the last output.
+    ln(1 + (C - 1)/e) for C classes and its gradients are tiny. `binary_cross_entropy_with_logits` after a
+    sigmoid of the model's own is no better than ln 2 for the label 0, whatever the model does. `nll_loss`
+    wants log-probabilities: given anything else its loss is negative and falls for ever. All show in the
+    range of the last output.
 
     Reference: https://pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html
     """
@@ -33,6 +35,12 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
             )
         elif np.isfinite(low) and low < 0 and high <= 1e-6:
             case.speaks_for(0.2, "the model's last output is never positive, as log-probabilities are")
+    if function == "binary-cross-entropy" and run.fact("loss", "logits") and low >= 0 and high <= 1:
+        case.speaks_for(
+            0.9,
+            "the loss is a binary cross-entropy that takes the sigmoid itself, and the model's last output "
+            f"lies within {figure(low)} to {figure(high)} at every record: a sigmoid was taken already",
+        )
     if finding.signature == "loss-plateau" and finding.facts.get("constant"):
         case.speaks_for(
             0.85,

@@ -30,4 +30,10 @@ def fix_loss(run: Run, finding: Finding) -> Change | None:
             "logits = model(inputs)  # without a softmax at the end\n"
             "loss = torch.nn.functional.cross_entropy(logits, targets)",
         )
+    if function == "binary-cross-entropy" and run.fact("loss", "logits"):
+        return Change(
+            "raw logits into binary_cross_entropy_with_logits, which takes the sigmoid itself",
+            "logits = model(inputs)  # without a sigmoid at the end\n"
+            "loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)",
+        )
     return None

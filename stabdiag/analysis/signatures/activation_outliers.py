@@ -36,7 +36,6 @@ FLOOR = 0.1
         "exploding-activation",
         "loss-spike",
         "loss-divergence",
-        "low-precision-loss",
         "nonfinite-origin",
     ),
     causes=("hardware-corruption", "learning-rate-too-high", "weight-decay-too-low"),

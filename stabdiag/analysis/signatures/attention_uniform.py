@@ -10,8 +10,10 @@ from stabdiag.analysis.attention import Layers, attention_layers
 from stabdiag.analysis.blocks import blocks
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.consequence import suffers
+from stabdiag.analysis.consequence import suffers, while_finite
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.guessing import constant_answer
+from stabdiag.analysis.history import history
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Floats, Run
@@ -37,6 +39,10 @@ def attention_uniform(
     `persists` steps at least and three fifths of the run. A warning where that holds in all layers and the
     loss suffers, or where others have come below `used` meanwhile and the loss suffers; otherwise info.
 
+    Where the loss is that of the best answer that ignores the input, nothing is said: an average over the
+    keys tells of them still, and a model that has it alone does better. What keeps it from that keeps
+    attention from learning too.
+
     Look-alikes: keys that are all alike cannot be told apart (rank-collapse). All attention begins uniform,
     at an initialisation of standard deviation 0.02, and stays so for as long as the frequencies of the tokens
     are learned. Layers that pool are uniform by design. A model that was trained before may have learned so;
@@ -54,6 +60,8 @@ def attention_uniform(
     Facts: entropy_ratio (least of the heads, in the median of the last three records), layers (affected),
     of, harmed.
     """
+    if _ignores_the_input(run):
+        raise NotEvaluable("the loss is that of an answer that ignores the input: nothing could be learned")
     table = attention_layers(run, "attention.entropy_ratio")
     if len(table.steps) < 3 or table.steps[-1] - table.steps[0] < persists:
         raise NotEvaluable(f"attention was recorded over less than {persists:.0f} steps")
@@ -72,7 +80,7 @@ def attention_uniform(
     if not flat:
         return
     onset = int(steps[min(at for i in flat if (at := since[i]) is not None)])
-    bad, others = suffers(run, onset), bool((last < used).any())
+    bad, others = suffers(while_finite(run), onset), bool((last < used).any())
     all_of_them = len(flat) == len(table.names)
     names = tuple(table.names[i] for i in flat)
     value = float(max(last[flat]))
@@ -95,6 +103,12 @@ def attention_uniform(
             "harmed": float(bad),
         },
     )
+
+
+def _ignores_the_input(run: Run) -> bool:
+    answer = constant_answer(run)[0]
+    losses = history(run, "run.loss").finite().values
+    return len(losses) > 0 and float(np.median(losses[-len(losses) // 4 :])) > 0.97 * answer
 
 
 def _least_of_heads(table: Layers) -> Floats:

@@ -14,7 +14,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
-from stabdiag.analysis.lone_values import AFTER, lone, upper_deviation
+from stabdiag.analysis.lone_values import AFTER, has_heavy_tail, lone, upper_spread
 from stabdiag.analysis.losscurve import loss_curve
 from stabdiag.analysis.robust import logarithmic_z, spread
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -66,13 +66,13 @@ def bad_batch(
     surprise (negative log-likelihood less the entropy of the prediction) lies more than `z` deviations
     above its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the
     upper half where this is the wider one: a loss near zero has its tail above only. Single losses above 6
-    in more than `tail` steps of 1,000 are the run's own tails. A warning where the batch is that loud,
-    raises the loss by the share `share` of all that was learned, and is bad as a whole (its worst sample lies
-    less than `sample` deviations from the others; or, where samples are not known, the logarithm of the loss
-    is as loud) or leaves the loss higher than it was. Or one sample's
-    loss lies `sample` deviations above what the worst of a batch usually has, and as far from its own batch:
-    info. Surprise is zero in the mean whatever the batch, for a calibrated model, so hard batches do not
-    raise it.
+    in more than `tail` steps of 1,000 are the run's own tails, unless most lie above 60, and their logarithms
+    stand out too: a tail with a mean has nine values between these for each beyond. A warning where the batch
+    is that loud, raises the loss by the share `share` of all that was learned, and is bad as a whole (its
+    worst sample lies less than `sample` deviations from the others; or, where samples are not known, the
+    logarithm of the loss is as loud) or leaves the loss higher than it was. Or one sample's loss lies
+    `sample` deviations above what the worst of a batch usually has, and as far from its own batch: info.
+    Surprise is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
     repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; half
@@ -100,7 +100,7 @@ def bad_batch(
     quiet = max(24, len(curve.values) // 50)
     start = int(curve.steps[min(quiet, len(curve.steps) - 1)])
     losses = History(curve.steps, curve.values)
-    heavy = len(lone(losses, 6.0, 0.0, relative=0.003)) > max(2.0, tail * len(curve.values) / 1000)
+    heavy = has_heavy_tail(losses, max(2.0, tail * len(curve.values) / 1000), loud)
     by_loss = [] if heavy else lone(losses, loud, 0.0, relative=0.003, skewed=True)
     by_surprise = lone(history(run, "targets.surprise"), z, 0.03, skewed=True)
     found: dict[int, _Outlier] = {}
@@ -132,7 +132,7 @@ def _thrown_off(run: Run, step: int) -> bool:
     past = norm.before(step - 1)
     if at == len(norm) or norm.steps[at] != step or len(past) < 8 or not len(after):
         return False
-    usual, scale = float(np.median(past)), max(spread(past), upper_deviation(past))
+    usual, scale = float(np.median(past)), max(spread(past), upper_spread(past))
     lasting = float(after.max()) - usual
     return lasting > 6 * scale and lasting > 0.25 * (float(norm.values[at]) - usual)
 
@@ -265,6 +265,13 @@ def _tokens_of_noise_and_little_recorded(rng: np.random.Generator) -> Run:
     return run_of({"run.loss": loss})
 
 
+@bad_batch.fires_on
+def _a_missing_value_read_as_a_number_in_every_epoch(rng: np.random.Generator) -> Run:
+    loss = _series(rng)["run.loss"]
+    loss[40::50] += 3e6
+    return run_of({"run.loss": loss})
+
+
 @bad_batch.quiet_on
 def _an_optimizer_that_overshot(rng: np.random.Generator) -> Run:
     series = _series(rng)
@@ -274,7 +281,7 @@ def _an_optimizer_that_overshot(rng: np.random.Generator) -> Run:
 
 
 @bad_batch.quiet_on
-def _a_loss_near_zero_has_its_tail_above(rng: np.random.Generator) -> Run:
+def _a_loss_near_zero_has_its_tailupper_spread(rng: np.random.Generator) -> Run:
     loss = np.minimum(rng.exponential(0.06, 400), 0.28)
     loss[[249, 250, 251]] = 0.01, 0.75, 0.01
     return run_of({"run.loss": loss})

@@ -40,12 +40,14 @@ def gradients_not_zeroed(
 
     How it is detected: the gradients that the first backward pass after a step finds, over their norm
     at that step, is 1 where nobody cleared them and 0 where somebody did. It is at least `carried` at
-    the share `share` of the steps at which it was measured, `least` or more. Critical where the loss
-    suffers.
+    the share `share` of the steps at which it was measured, `least` or more. Where some parameters only are
+    not cleared, it begins lower: their sum grows with the root of the steps, beside what is cleared. So it
+    suffices that the later half does so, and no more than the rest of them was ever below a half. Critical
+    where the loss suffers.
 
     Look-alikes: accumulation over micro-batches clears once a step, and reads 0. `zero_grad` after the
-    step or before the backward pass are the same. A script that clears some of its parameters only
-    reads between 0 and 1.
+    step or before the backward pass are the same. Of two players, each of which clears its own, what the
+    other left is found: it reads between 0 and 1, and goes nowhere.
 
     Fixes: call `optimizer.zero_grad(set_to_none=True)` once a step.
 
@@ -59,7 +61,9 @@ def gradients_not_zeroed(
     if len(known) < least:
         raise NotEvaluable(f"it was measured at only {len(known)} steps")
     high = known[(values[known] >= carried) & (values[known] <= 1.0 / carried)]
-    if len(high) < share * len(known):
+    later = known[len(known) // 2 :]
+    kept = len(known) >= 2 * least and np.mean(values[known] >= 0.5) >= share
+    if len(high) < share * len(known) and not (kept and np.isin(later, high).mean() >= share):
         return
     bad, value = harmed(run), float(np.median(values[known]))
     growth = _growth(run)
@@ -100,6 +104,12 @@ def _never(rng: np.random.Generator) -> Run:
     carried[rng.random(100) < 0.5] = np.nan
     norms = np.sqrt(np.arange(1, 101)) * np.exp(0.1 * rng.standard_normal(100))
     return run_of({"run.grad_carryover": carried, "run.grad_norm": norms})
+
+
+@gradients_not_zeroed.fires_on
+def _of_one_of_two_optimizers(rng: np.random.Generator) -> Run:
+    summed = np.arange(1, 21) / 2.0
+    return run_of({"run.grad_carryover": np.r_[np.nan, np.sqrt(summed / (summed + 1.0))]})
 
 
 @gradients_not_zeroed.quiet_on

@@ -9,8 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.guessing import guessing
-from stabdiag.analysis.history import history
+from stabdiag.analysis.guessing import constant_answer
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.robust import trailing_median
 from stabdiag.analysis.step_size import schedule
@@ -81,7 +80,7 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
     if abs(fell) > max(3.0 * curve.noise / math.sqrt(half), 0.01 * abs(curve.start)):
         return
     end = float(np.median(tail))
-    guess, answer = _constant_answer(run)
+    guess, answer = constant_answer(run)
     facts = {"loss_start": curve.start, "loss_best": curve.best, "loss_end": end, "noise": curve.noise}
     if end > (1.0 - trivial) * guess:
         facts |= {"loss_trivial": guess}
@@ -113,22 +112,6 @@ def loss_plateau(run: Run, *, trivial: float = 0.03, lost: float = 0.25) -> Iter
         evidence=(Evidence("run.loss", ("run",), threshold=threshold),),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
-
-
-def _constant_answer(run: Run) -> tuple[float, str]:
-    """What the best answer that ignores the input costs, NaN where that is not known, and its name."""
-    loss, own = history(run, "run.loss"), history(run, "targets.loss").finite()
-    constant = history(run, "targets.constant").finite()
-    if len(constant) and len(own):
-        trained = loss.values[np.isin(loss.steps, own.steps)]
-        # Known for the function of torch alone: only where that is the whole loss can they be compared.
-        if len(trained) == len(own) and np.nanmedian(np.abs(trained - own.values)) < 0.01 * np.median(
-            own.values
-        ):
-            return float(constant.values[-1]), "a constant answer"
-    if (guess := guessing(run)) is not None:
-        return guess, f"guessing one of {run.fact('loss', 'classes'):,.0f} classes"
-    return math.nan, ""
 
 
 def _same_number(curve: LossCurve) -> Finding:

@@ -23,7 +23,13 @@ from stabdiag.core.synthetic import run_of
     "low-precision-loss",
     title="Updates or gradients vanish in the number format",
     needs=("run.loss",),
-    explains=("update-ratio-low", "loss-plateau", "context-blind-plateau", "vanishing-gradient"),
+    explains=(
+        "adam-correlated-update",
+        "update-ratio-low",
+        "loss-plateau",
+        "context-blind-plateau",
+        "vanishing-gradient",
+    ),
     causes=("low-precision-weights", "precision-underflow", "learning-rate-too-low"),
 )
 def low_precision_loss(
@@ -78,7 +84,7 @@ def _swallowed(run: Run, threshold: float, steady: float) -> Iterator[Finding]:
         at = np.clip(np.searchsorted(rates.rate.steps, table.steps, side="right") - 1, 0, None)
         high = rates.rate.values[at] >= steady * rates.peak
         kept = np.flatnonzero(high & (table.steps > 0))
-    table = _rows(table, kept[evenly(len(kept))])
+    whole, table = table, _rows(table, kept[evenly(len(kept))])
     if not chosen or not len(table.steps):
         return
     shares, names = table.values[:, chosen].astype(np.float64), table.names
@@ -98,12 +104,16 @@ def _swallowed(run: Run, threshold: float, steady: float) -> Iterator[Finding]:
     sites = telling([names[chosen[i]] for i in bad], typical[bad])
     worst = float(typical[bad].max())
     rate = rates.peak
+    # While the rate rises, even more is lost: it began before the rate was what it is judged at.
+    with np.errstate(invalid="ignore"):
+        lost = (whole.values[:, [chosen[i] for i in bad]] > threshold).any(axis=1) & (whole.steps > 0)
+    onset = int(min(whole.steps[lost].min(initial=table.steps[0]), table.steps[0]))
     more = f", and of {len(bad) - 1} other layers" if len(bad) > 1 else ""
     yield Finding(
         severity=Severity.warning,
         confidence=0.9,
         sites=sites,
-        onset_step=int(table.steps[0]),
+        onset_step=onset,
         peak_step=int(table.steps[0]),
         last_step=int(table.steps[-1]),
         message=f"{worst:.0%} of the coordinates of {sites[0]}{more} are the same after a step as before: "

@@ -11,6 +11,7 @@ from stabdiag.analysis.aftermath import stopped_falling
 from stabdiag.analysis.anatomy import gradient_slope
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import stuck
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import history
@@ -39,12 +40,13 @@ def lr_starvation(
     its peak; or a gradient scaler withheld the share `withheld` of these steps. It is a warning where that
     cost progress: the loss was falling over the last half of the steps until then, or since the last
     milestone, by more than noise explains and by 1 % of the progress, and over as many steps from there on
-    it fell by less than half of that; else info. And a warning where the loss made no progress, and the
-    update ratios of the weight matrices add up, over the whole run, to less than `path`, in the median; and
-    in every one of them where gradients vanish toward the input. The first two need no update to be
-    measured, and none a unit of the loss. Calibrated on linear decays of a small transformer's rate over a
-    third of its steps, to 1e-1 (quiet), 1e-2 (fires: 2.96 nat for 2.35) and 1e-3 of the peak (3.01), and on
-    144 healthy runs of 68,000 steps: no alarm.
+    it fell by less than half of that; or next to nothing had been learned, and nothing was from there on;
+    else info. And a warning where the loss made no progress, and the update ratios of the weight matrices
+    add up, over the whole run, to less than `path`, in the median; and in every one of them where gradients
+    vanish toward the input. The first two need no update to be measured, and none a unit of the loss.
+    Calibrated on linear decays of a small transformer's rate over a third of its steps, to 1e-1 (quiet),
+    1e-2 (fires: 2.96 nat for 2.35) and 1e-3 of the peak (3.01), and on 144 healthy runs of 68,000 steps: no
+    alarm.
 
     Look-alikes: the tail of a cosine to zero is below 1 % for 6 % of the run, that of a linear decay for 1
     %; at a milestone the loss falls faster than before. Updates that are small for another reason are
@@ -122,7 +124,10 @@ def _by_schedule(run: Run, curve: LossCurve, low: float) -> Starved | None:
         f"The learning rate is {figure(now)} since step {start}, {figure(100 * now / plan.peak)} % of "
         "its peak"
     )
-    return Starved(start, words, ", and the loss was still falling" if lost else "", lost, {})
+    then = ", and the loss was still falling" if lost else ""
+    if not lost and stuck(run, start):
+        lost, then = 1.0, ", and next to nothing had been learned"
+    return Starved(start, words, then, lost, {})
 
 
 def _by_scaler(run: Run, curve: LossCurve, budget: float, share: float) -> Starved | None:
@@ -174,6 +179,12 @@ def _horizon_too_short(rng: np.random.Generator) -> Run:
 @lr_starvation.fires_on
 def _switched_off(rng: np.random.Generator) -> Run:
     return _run(rng, np.where(np.arange(400) < 120, 1e-2, 0.0))
+
+
+@lr_starvation.fires_on
+def _cut_while_the_loss_still_rested_where_all_rest_at_first(rng: np.random.Generator) -> Run:
+    loss = 3.2 + 1.2 * np.exp(-np.arange(400) / 10) + 0.03 * rng.standard_normal(400)
+    return run_of({"run.lr": 20.0 * 0.1 ** (np.arange(400) // 80), "run.loss": loss})
 
 
 @lr_starvation.fires_on

@@ -9,7 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
-from stabdiag.analysis.consequence import rises, stalled, suffers
+from stabdiag.analysis.consequence import rises, stalled, suffers, while_finite
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.robust import Flags, median
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -46,7 +46,7 @@ def rank_collapse(
     Look-alikes: while a model learns the frequencies of tokens, its last layer says the same of all.
     Trained language models point into a narrow cone, by a few channels that are large at every token: the
     spread of the median channel does not see these. A classifier of sequences pools its tokens. A batch of
-    one repeated text.
+    one repeated text. Convolutions over time hold their channels in the place of tokens, and are left out.
 
     Fixes: a residual connection around attention and feed-forward layer; a smaller initialisation of what
     they add; normalisation before, not after, the addition.
@@ -66,6 +66,9 @@ def rank_collapse(
     if len(rows) < LAST:
         raise NotEvaluable(f"tokens were compared at only {len(rows)} steps")
     order = _hidden(run, table)
+    types = [table.sites[i].module_type for i in order]
+    if sum("Conv1d" in kind for kind in types) > sum("Linear" in kind for kind in types):
+        raise NotEvaluable("convolutions over time hold channels, where a sequence holds its tokens")
     if len(order) < 3:
         raise NotEvaluable("fewer than three layers hold sequences of tokens")
     steps, cosine = table.steps[rows], table.values[rows][:, order].astype(np.float64)
@@ -85,7 +88,7 @@ def rank_collapse(
     if onset and not rises(run, onset):
         return  # tokens become alike where nothing but their frequencies is learned: it is no more than that
     each = lost and _predicts_each(run, table.sites[order[-1]])
-    bad = suffers(run, onset) or (each and (not onset or stalled(run)))
+    bad = suffers(while_finite(run), onset) or (each and (not onset or stalled(run)))
     value = float(late_cosine[-1])
     facts = {"cosine": value, "spread": float(late_spread[-1]), "cosine_first": float(late_cosine[0]),
              "layers": float(len(names)), "harmed": float(bad)}  # fmt: skip
@@ -129,8 +132,8 @@ def _hidden(run: Run, table: Table) -> list[int]:
     return sorted(measured.intersection(chosen), key=lambda i: table.sites[i].order)
 
 
-def _run(cosine: np.ndarray, spread: np.ndarray, loss: np.ndarray) -> Run:
-    sites = [Site("tokens", f"blocks.{i}", "Block", order=i) for i in range(cosine.shape[1])]
+def _run(cosine: np.ndarray, spread: np.ndarray, loss: np.ndarray, kind: str = "Block") -> Run:
+    sites = [Site("tokens", f"blocks.{i}", kind, order=i) for i in range(cosine.shape[1])]
     series = {"tokens.cosine": cosine, "tokens.spread": spread, "run.loss": loss}
     return run_of(series, sites={"tokens": sites}, steps={"tokens": np.arange(30, 330, 30)})
 
@@ -156,6 +159,12 @@ def _alike_with_a_good_loss(rng: np.random.Generator) -> Run:
     cosine = 0.1 + 0.14 * np.arange(6) + 0.02 * rng.standard_normal((10, 6))
     loss = 0.2 + 2 * np.exp(-np.arange(331) / 60) + 0.02 * rng.standard_normal(331)
     return _run(cosine, 1.0 - cosine, loss)
+
+
+@rank_collapse.quiet_on
+def _channels_of_convolutions_over_time(rng: np.random.Generator) -> Run:
+    cosine = 0.1 + 0.14 * np.arange(6) + 0.02 * rng.standard_normal((10, 6))
+    return _run(cosine, 1.0 - cosine, _stuck(rng), "ParametrizedConv1d")
 
 
 @rank_collapse.quiet_on

@@ -33,7 +33,13 @@ stays."""
         "rank-collapse",
         "adam-eps-dominated",
     ),
-    causes=("saturating-activation", "bad-init-scale", "learning-rate-too-high", "unnormalized-input"),
+    causes=(
+        "saturating-activation",
+        "bad-init-scale",
+        "learning-rate-too-high",
+        "unnormalized-input",
+        "wrong-loss",
+    ),
 )
 def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9) -> Iterator[Finding]:
     """What it means: sigmoids or tanhs whose input is so large that their slope is next to nothing: they

@@ -15,6 +15,7 @@ from stabdiag.analysis.episodes import longest_stretch
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.successors import continued
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.synthetic import run_of
@@ -127,7 +128,8 @@ def schedule_jump(
 def _groups(run: Run) -> Iterator[Rates]:
     table = run.table("run.lr")
     for i, name in enumerate(table.names):
-        values = table.values[:, i].astype(np.float64)
+        own = continued(run, table.steps) if i == 0 else table.values[:, i]
+        values = own.astype(np.float64)
         known = np.isfinite(values)
         if known.sum() >= 20:
             yield Rates(name, table.steps[known], values[known])

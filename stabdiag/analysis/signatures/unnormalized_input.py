@@ -9,6 +9,7 @@ import numpy as np
 from stabdiag.analysis.batches import usual_scale
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import while_finite
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import harmed
@@ -81,8 +82,12 @@ def unnormalized_input(
             consequence = (
                 f"; the first loss is {figure(start[0])} where a constant answer costs {figure(start[1])}"
             )
-    if not consequence and harmed(run):
+    # What is too small is learned slowly; it makes no value that is not finite.
+    before = run if rms > 1 else while_finite(run)
+    if not consequence and harmed(before):
         consequence = "; the loss suffers"
+    if not consequence and before is not run:
+        return
     yield Finding(
         severity=Severity.warning if consequence else Severity.info,
         confidence=0.8 if consequence else 0.5,
@@ -124,6 +129,16 @@ def _run(rng: np.random.Generator, rms: float, start: float) -> Run:
 @unnormalized_input.fires_on
 def _pixels(rng: np.random.Generator) -> Run:
     return _run(rng, 147.0, 60.0)
+
+
+@unnormalized_input.quiet_on
+def _small_beside_a_loss_that_is_no_number_from_the_start(rng: np.random.Generator) -> Run:
+    series = {
+        "run.loss": np.array([np.inf]),
+        "batch.rms": np.array([0.026]),
+        "batch.mean": np.array([0.008]),
+    }
+    return run_of(series, sites={"batch": [Site("batch", "x")]})
 
 
 @unnormalized_input.quiet_on

@@ -21,7 +21,7 @@ from stabdiag.core.synthetic import run_of
     "unreachable-parameters",
     title="Parameters that never receive a gradient",
     needs=("grad.nonfinite", "grad.norm"),
-    explains=("loss-plateau", "update-ratio-low"),
+    explains=("context-blind-plateau", "loss-plateau", "update-ratio-low"),
     causes=("detached-graph", "dying-relu", "parameters-not-optimized"),
 )
 def unreachable_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> Iterator[Finding]:

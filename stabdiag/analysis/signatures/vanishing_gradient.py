@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import while_finite
 from stabdiag.analysis.depth import evenly, layers
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
@@ -90,7 +91,7 @@ def vanishing_gradient(
     names = tuple(table.names[i] for i in deep)
     value = float(10 ** np.nanmedian(fall[since:]))
     moved = _change(run, names[0], int(steps[since]))
-    bad = harmed(run)
+    bad = harmed(while_finite(run))
     stuck = moved is not None and moved < frozen
     facts = {"gradient_ratio": value, "dex_per_layer": per_layer, "layers": float(len(deep))}
     words = (

@@ -25,6 +25,11 @@ from stabdiag.core.tier import Tier
 STATISTICS = ("loss", "batches", "agreement", "seconds", "training", "nonfinite")
 
 
+ACTS, PARTS = 16, 8
+"""Calls without gradients that no loss function follows, and stretches between steps that hold some, after
+which the model is said to act. Evaluations by a measure of the script's own are fewer than the steps."""
+
+
 class _Batch(NamedTuple):
     name: str
     rows: int
@@ -44,6 +49,9 @@ class EvaluationProbe(Probe):
     An evaluation is what comes after a call of the model without gradients, until the next one with them.
     Its loss is that of any of torch.nn.functional's loss functions, computed a second time. A loss that is
     written out by hand is not seen. Of evaluations of several sets in one, this is the mean.
+
+    Where the model is called so without any loss, half as often as it is trained or more, it acts: its
+    answers make what it is trained on. That is the event `acting`.
     """
 
     id = "evaluation"
@@ -58,6 +66,8 @@ class EvaluationProbe(Probe):
         self._began = self._ended = 0.0
         self._training = False
         self._unseen_told = False
+        self._calls_now = self._acts = self._parts = self._steps = 0
+        self._acting_told = False
 
     def arm(self, tier: Tier) -> None:
         if not self._handles:
@@ -75,6 +85,7 @@ class EvaluationProbe(Probe):
             self.subject.guard(self.id, self._enter, module)
 
     def _enter(self, module: nn.Module) -> None:
+        self._calls_now += 1
         if self._calls is None:
             self._calls = LossCalls(self._heard)
             if not self._batches:
@@ -85,6 +96,10 @@ class EvaluationProbe(Probe):
         if calls is None:
             return
         calls.remove()
+        if not self._batches:
+            self._acts += self._calls_now
+            self._parts += 1
+        self._calls_now = 0
         if not self._batches and not self._training and not self._unseen_told:
             self._unseen_told = True
             self.subject.event(
@@ -126,12 +141,20 @@ class EvaluationProbe(Probe):
 
     def harvest(self) -> Harvest | None:
         batches, self._batches = self._batches, []
+        self._steps += 1
+        self._tell_of_acting()
         if not batches:
             return None
         device = batches[0].measured.device
         rows = torch.stack([batch.measured.to(device) for batch in batches])
         seconds = self._ended - self._began
         return Harvest({"rows": rows}, partial(self._finish, batches, seconds, self._training))
+
+    def _tell_of_acting(self) -> None:
+        often = self._parts >= PARTS and self._acts >= max(ACTS, self._steps / 2)
+        if often and not self._acting_told:
+            self._acting_told = True
+            self.subject.event("acting", calls=self._acts, steps=self._steps)
 
     def _finish(
         self, batches: list[_Batch], seconds: float, training: bool, arrays: Arrays, _scale: float

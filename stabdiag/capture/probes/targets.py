@@ -28,8 +28,10 @@ from stabdiag.stats.targets import (
 MOST_SAMPLES = 4096
 CLASSES = ("NllLoss", "NllLoss2D")
 VALUES = ("MseLoss", "BinaryCrossEntropyWithLogits", "BinaryCrossEntropy")
+ROBUST = ("SmoothL1Loss", "HuberLoss")
 STATISTICS = (
     "loss", "spread", "max", "worst", "outlying", "surprise", "surprised", "agreement", "constant", "seen",
+    "rms",
 )  # fmt: skip
 
 
@@ -57,13 +59,13 @@ class TargetsProbe(Probe):
     surprised  share of these rows where that is above 2 nats
     agreement  share of these rows whose likeliest class is the label's
     constant   loss of the best constant answer to all targets seen so far: entropy of the labels'
-    frequencies,
-               variance of values; in the standard tier
+               frequencies, variance of values; in the standard tier
     seen       number of targets that this is known of
+    rms        of the batch's targets themselves, where they are values and not classes
 
     Read off the node nearest to the root of the loss's graph: cross-entropy, mean squared error, binary
-    cross-entropy. Of other functions, and where the graph keeps its tensors by hooks of the script's, there
-    is none.
+    cross-entropy; smooth absolute and Huber error, without `constant`, which has no closed form for them.
+    Of other functions, and where the graph keeps its tensors by hooks of the script's, there is none.
     """
 
     id = "targets"
@@ -95,7 +97,9 @@ class TargetsProbe(Probe):
             self._taken[f"rows:{number}"] = predictions(asked.answer, asked.targets, asked.ignored)
         if not self._site:
             self._site = (Site("targets", LOSSES[asked.node]),)
-        if self._tier >= Tier.STANDARD:
+        if asked.node not in CLASSES:
+            self._taken[f"values:{number}"] = _squares(asked.targets)
+        if self._tier >= Tier.STANDARD and asked.node not in ROBUST:
             if self._constant is None:
                 classes = asked.answer.shape[1] if asked.node in CLASSES else 0
                 values = Columns(asked.node != "MseLoss")
@@ -122,11 +126,23 @@ class TargetsProbe(Probe):
                 excess = loss[known] - entropy[known]
                 found["surprise"], found["surprised"] = float(excess.mean()), float((excess > 2).mean())
                 found["agreement"] = float(right[known].mean())
+        values = list(under("values:", arrays).values())
+        if values:
+            total, count = np.sum(np.stack(values).astype(np.float64), axis=0)
+            found["rms"] = float(np.sqrt(total / count)) if count else np.nan
         if "constant" in arrays:
             found["constant"], found["seen"] = (float(value) for value in arrays["constant"])
         found["nonfinite"] = float(np.isinf(losses).any())
         columns = {name: np.array([value], np.float32) for name, value in found.items()}
         return Measured([Row("targets", self._site, columns)])
+
+
+def _squares(targets: torch.Tensor) -> torch.Tensor:
+    """Sum of the squares of the finite ones, and how many they are; of 4,096 columns at most."""
+    values = columns(targets)
+    finite = values.isfinite()
+    total = torch.where(finite, values, 0.0).square().sum()
+    return torch.stack([total, finite.sum().to(total.dtype)])
 
 
 def _over_samples(losses: np.ndarray[Any, Any]) -> Mapping[str, float]:
@@ -153,7 +169,7 @@ def _nearest(front: list[Any]) -> Node | None:
         node = front.pop(0)
         if node is None:
             continue
-        if kind(node) in (*CLASSES, *VALUES):
+        if kind(node) in (*CLASSES, *VALUES, *ROBUST):
             return node
         front.extend(child for child, _ in node.next_functions)
     return None
@@ -181,6 +197,12 @@ def _asked(node: Node) -> Asked | None:
         ),
         "BinaryCrossEntropyWithLogits": lambda: torch.nn.functional.binary_cross_entropy_with_logits(
             answers, wanted, reduction="none"
+        ),
+        "SmoothL1Loss": lambda: torch.nn.functional.smooth_l1_loss(
+            answers, wanted, reduction="none", beta=float(saved(node, "beta"))
+        ),
+        "HuberLoss": lambda: torch.nn.functional.huber_loss(
+            answers, wanted, reduction="none", delta=float(saved(node, "delta"))
         ),
     }[name]()
     return Asked(name, answer, targets, -100, losses)

@@ -16,6 +16,7 @@ TARGETS = {
     "agreement": "share of labels",
     "constant": "loss",
     "seen": "targets",
+    "rms": "unit of the targets",
 }
 EVALUATION = {
     "loss": "loss",

@@ -1,0 +1,67 @@
+"""Losses that may not be held against each other, because their targets are not the same."""
+
+import numpy as np
+import pytest
+
+from stabdiag.analysis.diagnose import diagnose
+from stabdiag.analysis.incomparable import targets_move
+from stabdiag.analysis.losscurve import harmed, loss_curve
+from stabdiag.core.event import Event
+from stabdiag.core.finding import Severity
+from stabdiag.core.site import Site
+from stabdiag.core.synthetic import run_of
+
+STEPS = 1000
+RNG = np.random.default_rng(0)
+
+
+def policy(loss, *events):
+    return run_of({"run.loss": loss}, events=[Event("loss", 0.0, data={"function": "unknown"}), *events])
+
+
+def run(sizes, loss=None):
+    loss = np.ones(STEPS) if loss is None else loss
+    noisy = sizes * np.exp(0.1 * RNG.standard_normal(STEPS))
+    return run_of(
+        {"run.loss": loss, "targets.rms": noisy, "targets.loss": loss},
+        sites={"targets": [Site("targets", "smooth-absolute-error")]},
+        events=[Event("loss", 0.0, data={"function": "smooth-absolute-error"})],
+    )
+
+
+@pytest.mark.parametrize("every", [1, 50], ids=["bit by bit", "with a target network"])
+def test_values_that_grow_with_what_is_learned_move(every):
+    assert targets_move(run(1 + 16 * (1 - np.exp(-(np.arange(STEPS) // every * every) / 300))))
+
+
+def test_targets_of_one_distribution_do_not_move():
+    assert not targets_move(run(np.full(STEPS, 3.0)))
+    assert not targets_move(run(np.exp(0.5 * RNG.standard_normal(STEPS))))
+
+
+def test_targets_that_are_others_from_one_step_on_were_changed():
+    assert not targets_move(run(np.where(np.arange(STEPS) < 500, 1.0, 10.0)))
+
+
+def test_the_error_of_values_that_grow_may_grow_with_them():
+    values = 1 + 16 * (1 - np.exp(-np.arange(STEPS) / 300))
+    loss = 0.02 * values * np.exp(0.8 * RNG.standard_normal(STEPS))
+    loss[:20] = 0.5
+    assert not [f for f in diagnose(run(values, loss)).findings if f.severity > Severity.info]
+    # The same loss with targets that stay what they are is one that was lost.
+    assert diagnose(run(np.ones(STEPS), loss)).verdict == "failed"
+
+
+def test_the_loss_of_a_model_that_acts_may_rise():
+    rising = 5.0 + 20.0 * np.linspace(0, 1, STEPS) + RNG.standard_normal(STEPS)
+    assert harmed(policy(rising))
+    assert not harmed(policy(rising, Event("acting", 0.0, data={"calls": 500, "steps": 100})))
+
+
+def test_a_surrogate_that_goes_about_zero_is_not_to_be_lowered():
+    assert not harmed(policy(RNG.standard_normal(STEPS)))
+
+
+def test_a_likelihood_that_falls_through_zero_is_to_be_lowered():
+    falling = np.linspace(2.0, -4.0, STEPS) + RNG.standard_normal(STEPS)
+    assert not loss_curve(policy(falling)).several
