@@ -140,9 +140,9 @@ def _thrown_off(run: Run, step: int) -> bool:
 def _as_a_whole(run: Run, step: int, sample: float, loud: float) -> bool:
     """Whether no single sample makes the batch of `step` what it is. Where the samples are not known, it has
     to stand out of the tail that the losses have: by their logarithms too."""
-    apart = history(run, "targets.outlying").within(step, step).finite()
-    if len(apart):
-        return bool(apart.values[0] < sample)
+    apart = history(run, "targets.outlying").within(step, step).values
+    if len(apart):  # not finite where all others are the same
+        return bool(apart[0] < sample)
     loss = history(run, "run.loss")
     value = loss.within(step, step).finite().values
     return bool(len(value) and logarithmic_z(loss.before(step), float(value[0])) > loud)

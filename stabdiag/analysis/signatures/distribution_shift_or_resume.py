@@ -65,11 +65,11 @@ def distribution_shift_or_resume(
     How it is detected: the level of the loss (median of 25 steps) rises by more than `z` of its own noise and
     a tenth of the progress, `sharp` of it at one step, stays up for `lasting` steps and rises no further. A
     jump of the learning rate there, updates that were longer than healthy ones before it (ratio above
-    `long`), or one layer's outputs that grew thirtyfold where those before it did not, explain it otherwise.
-    Or a statistic of a floating input changes its level by more than `input_z` deviations, or the loss falls
-    as abruptly as it else rises, and the next evaluation is worse by `leap` of the progress. A warning where
-    the loss stays above what it was, or rose by a quarter of the progress, or evaluations got worse; a change
-    of the input alone is info.
+    `long`), or one layer's outputs that grew tenfold (thirtyfold with another input) where those before it
+    did not, explain it otherwise. Or a statistic of a floating input changes its level by more than `input_z`
+    deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by `leap` of
+    the progress. A warning where the loss stays above what it was, or rose by a quarter of the progress, or
+    evaluations got worse; a change of the input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -92,7 +92,9 @@ def distribution_shift_or_resume(
         return
     noise = max(curve.noise, 1e-3 * abs(curve.best), resolution(loss.values))
     moved, jump = _input(run, input_z), level_shift(loss, noise, z=z, sharp=sharp, up=True)
-    if jump is not None and not _unexplained(run, curve, jump, lasting, long):
+    # Where the input is larger so is what the first layer makes of it.
+    far = 10.0 if moved is None else 30.0
+    if jump is not None and not _unexplained(run, curve, jump, lasting, long, far):
         jump = None
     if jump is None and moved is None:
         jump = level_shift(loss, noise, z=z, sharp=sharp)
@@ -100,13 +102,13 @@ def distribution_shift_or_resume(
             jump is None
             or jump.height > 0
             or _leap(run, jump.step) < leap
-            or _explained(run, jump.step, long)
+            or _explained(run, jump.step, long, far)
         ):
             return
     yield _finding(run, curve, loss, jump, moved, leap, z)
 
 
-def _unexplained(run: Run, curve: LossCurve, jump: Shift, lasting: float, long: float) -> bool:
+def _unexplained(run: Run, curve: LossCurve, jump: Shift, lasting: float, long: float, far: float) -> bool:
     """Whether a rise is one of the data: large, lasting, no divergence, and not made by the step size."""
     progress = max(curve.start - jump.before, 0.0)
     later = curve.values[jump.at + SPAN :]
@@ -115,11 +117,11 @@ def _unexplained(run: Run, curve: LossCurve, jump: Shift, lasting: float, long: 
     end = float(np.nanmedian(later[-SPAN:]))
     stays = (curve.level[jump.at :] > jump.before + 0.25 * jump.height).sum() >= lasting
     rises_on = end > jump.after + max(3 * curve.noise, 0.1 * jump.height)
-    return bool(stays and not rises_on) and not _explained(run, jump.step, long)
+    return bool(stays and not rises_on) and not _explained(run, jump.step, long, far)
 
 
-def _explained(run: Run, step: int, long: float) -> bool:
-    if leap(run, step, within=REACH, far=30.0, near=3.0) is not None:
+def _explained(run: Run, step: int, long: float, far: float) -> bool:
+    if leap(run, step, within=REACH, far=far, near=3.0) is not None:
         return True  # the model changed inside: other data would reach the layers before that one as well
     near = ratio_near(run, step - 1)
     rates = schedule(run)
