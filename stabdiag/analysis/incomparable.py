@@ -15,6 +15,9 @@ from stabdiag.core.run import Run
 LEAST = 12
 """Batches with known targets, or losses, that are needed to tell."""
 
+EACH = 4
+"""Steps to one occasion on which a model that acts is asked."""
+
 FOLD = 2.0
 """Between the targets' size in a quarter of the run and in a later one."""
 
@@ -29,7 +32,15 @@ lowered: a likelihood that falls through zero has both in passing only."""
 def incomparable(run: Run, losses: Doubles) -> bool:
     """`losses` [n] are those of the whole run. True where the model acts between its steps, its targets grow
     bit by bit, or the loss goes about zero from the beginning to the end."""
-    return any(run.events_of("acting")) or targets_move(run) or _about_zero(run, losses)
+    return _acts(run) or targets_move(run) or _about_zero(run, losses)
+
+
+def _acts(run: Run) -> bool:
+    """Whether the model was asked for answers before one in `EACH` steps; or now and then, as for a rollout,
+    where the loss is written out by hand. Samples are drawn from a model now and then, too."""
+    told = [event.data for event in run.events_of("acting")]
+    often = any(EACH * data.get("occasions", 0) >= data.get("steps", 0) for data in told)
+    return often or (bool(told) and run.fact("loss", "function", "unknown") == "unknown")
 
 
 def targets_move(run: Run) -> bool:

@@ -52,10 +52,23 @@ def test_the_error_of_values_that_grow_may_grow_with_them():
     assert diagnose(run(np.ones(STEPS), loss)).verdict == "failed"
 
 
-def test_the_loss_of_a_model_that_acts_may_rise():
+def acting(function, calls, occasions):
+    data = {"calls": calls, "occasions": occasions, "steps": 100}
+    return [Event("loss", 0.0, data={"function": function}), Event("acting", 0.0, data=data)]
+
+
+@pytest.mark.parametrize(
+    ("function", "calls", "occasions", "counts"),
+    [
+        ("smooth-absolute-error", 60, 60, False),
+        ("unknown", 500, 8, False),
+        ("cross-entropy", 500, 8, True),
+    ],
+    ids=["before each step", "in rollouts", "text that is sampled now and then"],
+)
+def test_the_loss_of_a_model_that_acts_may_rise(function, calls, occasions, counts):
     rising = 5.0 + 20.0 * np.linspace(0, 1, STEPS) + RNG.standard_normal(STEPS)
-    assert harmed(policy(rising))
-    assert not harmed(policy(rising, Event("acting", 0.0, data={"calls": 500, "steps": 100})))
+    assert harmed(run_of({"run.loss": rising}, events=acting(function, calls, occasions))) == counts
 
 
 def test_a_surrogate_that_goes_about_zero_is_not_to_be_lowered():

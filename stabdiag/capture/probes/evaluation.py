@@ -154,7 +154,7 @@ class EvaluationProbe(Probe):
         often = self._parts >= PARTS and self._acts >= max(ACTS, self._steps / 2)
         if often and not self._acting_told:
             self._acting_told = True
-            self.subject.event("acting", calls=self._acts, steps=self._steps)
+            self.subject.event("acting", calls=self._acts, occasions=self._parts, steps=self._steps)
 
     def _finish(
         self, batches: list[_Batch], seconds: float, training: bool, arrays: Arrays, _scale: float
