@@ -40,7 +40,8 @@ class Explanation:
         """For each finding the index of its root, itself where nothing explains it: of several the
         earliest, then the most upstream, then the most severe."""
         count = len(self._findings)
-        parents = [[a for a in range(count) if a != b and self._explains(a, b)] for b in range(count)]
+        pairs = [[a for a in range(count) if a != b and self._explains(a, b)] for b in range(count)]
+        parents = [self._graver(above) for above in pairs]
         known: dict[int, set[int]] = {}
 
         # No finding comes before itself: what explains each other is ordered by precedence, and all
@@ -57,6 +58,10 @@ class Explanation:
             return uppermost(within[root]) if root in within else root
 
         return [uppermost(root) for root in roots]
+
+    def _graver(self, parents: list[int]) -> list[int]:
+        """`parents` without mere notes, where there are others."""
+        return [a for a in parents if self._findings[a].severity > Severity.info] or parents
 
     def _within_a_bad_loss(self, roots: Sequence[int]) -> dict[int, int]:
         """Roots that began while the loss was rising already, though they could have brought that about:

@@ -123,6 +123,16 @@ def test_a_note_that_leads_through_others_only_has_to_come_clearly_before():
     assert len(fold(run, [note, told("growth", 90, 299)])[1]) == 1
 
 
+def test_a_note_explains_nothing_that_something_graver_explains():
+    run = losses(3.0, 3.0, 3.0)
+    note = told("growth", 80, 299, severity=Severity.info)
+    findings, incidents = fold(run, [note, told("dead", 90, 299), told("loss", 90, 299)])
+    assert [findings[i.root].signature for i in incidents] == ["growth"]
+    note = told("echo", 80, 299, severity=Severity.info)
+    findings, incidents = fold(run, [note, told("rate", 90, 299), told("growth", 90, 299)])
+    assert [findings[i.root].signature for i in incidents] == ["rate"]
+
+
 @pytest.mark.parametrize(("onset", "order"), [(240, ["growth", "loss"]), (330, ["loss", "growth"])])
 def test_what_shows_in_a_rise_is_its_root_near_the_beginning_and_its_effect_later(onset, order):
     run = losses(3.0, 3.0, 3.5, 5.0)
