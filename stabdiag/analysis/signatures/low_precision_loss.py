@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import evenly, layers, telling
 from stabdiag.analysis.evaluable import NotEvaluable
@@ -17,6 +18,9 @@ from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run, Table
 from stabdiag.core.synthetic import run_of
+
+SMALLEST = 2.0**-24
+"""Of float16, and the distance between its numbers below 6e-5."""
 
 
 @signature(
@@ -33,17 +37,17 @@ from stabdiag.core.synthetic import run_of
     causes=("low-precision-weights", "precision-underflow", "learning-rate-too-low"),
 )
 def low_precision_loss(
-    run: Run, *, swallowed: float = 0.5, underflow: float = 0.05, steady: float = 0.5
+    run: Run, *, swallowed: float = 0.5, underflow: float = 0.05, steady: float = 0.5, faint: float = 5.0
 ) -> Iterator[Finding]:
     """What it means: a 16-bit weight moves only in steps of its last digit, and an update of less than half
     of that is rounded away; a gradient below the smallest number of its format is zero. The loss shows
     nothing of it for thousands of steps.
 
     How it is detected: after an optimizer step more than `swallowed` of the coordinates of a weight matrix in
-    less than 32 bits are what they were, in the median of the recorded steps whose learning rate is at
-    least `steady` of its peak, coordinates without a gradient left out. Or, where outputs are float16 and no
-    gradient scaler is used, more than `underflow` of the gradients' values would be zero in float16, or the
-    gradients of `swallowed` of the weights, but not of all, are exactly zero at every record.
+    less than 32 bits are what they were, in the median of the recorded steps whose learning rate is at least
+    `steady` of its peak, coordinates without a gradient left out. Or, where outputs are float16 and no
+    gradient scaler is used, more than `underflow` of the gradients' values would be zero in float16, or at
+    `swallowed` of these outputs the gradient's rms is below `faint` times the smallest float16.
 
     Calibrated on bfloat16 transformers under Adam: 14, 60 and 89 % are unchanged at learning rates of 1e-3,
     1e-4 and 1e-5, in float32 below 0.01 %. An update is lost below 2^-9 of the weight.
@@ -62,12 +66,12 @@ def low_precision_loss(
     narrow = "update.unchanged" in run
     scaled = len(history(run, "run.loss_scale").finite()) > 0
     halves = set() if scaled else _half_outputs(run)
-    gradients = "distribution_grad.underflow_fp16" in run or "grad.norm" in run
+    gradients = "distribution_grad.underflow_fp16" in run or "output_grad.rms" in run
     if not narrow and not (gradients and halves):
         raise NotEvaluable("no weight has less than 32 bits, and no float16 gradient was recorded")
     if narrow:
         yield from _swallowed(run, swallowed, steady)
-    if halves and (found := _underflown(run, underflow, halves) or _vanished(run, swallowed, halves)):
+    if halves and (found := _underflown(run, underflow, halves) or _faint(run, swallowed, faint, halves)):
         yield found
 
 
@@ -164,21 +168,19 @@ def _underflown(run: Run, threshold: float, halves: set[str]) -> Finding | None:
     )
 
 
-def _vanished(run: Run, threshold: float, halves: set[str]) -> Finding | None:
-    """Gradients that are exactly zero at every record, in most of what lies below a float16 output."""
-    if "grad.norm" not in run:
+def _faint(run: Run, most: float, times: float, halves: set[str]) -> Finding | None:
+    """Gradients at float16 outputs of the size of what that format rounds to."""
+    if "output_grad.rms" not in run:
         return None
-    table = run.table("grad.norm")
-    chosen = [i for i, site in enumerate(table.sites) if site.trainable and site.module in halves]
-    norms = table.values[:, chosen]
-    if len(table.steps) < 3 or not chosen:
+    table = run.table("output_grad.rms")
+    chosen = [i for i, name in enumerate(table.names) if name in halves]
+    typical = median(table.values[:, chosen], axis=0) if chosen and len(table.steps) >= 3 else np.empty(0)
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(typical < times * SMALLEST)
+    if len(bad) <= most * np.isfinite(typical).sum() or not len(bad):
         return None
-    zero = (norms == 0).all(axis=0)
-    sizes = np.array([table.sites[i].size for i in chosen], np.float64)
-    share = float(sizes[zero].sum() / sizes.sum())
-    if share <= threshold or zero.all():
-        return None
-    sites = telling([table.names[chosen[i]] for i in np.flatnonzero(zero)], sizes[zero])
+    sites = telling([table.names[chosen[i]] for i in bad], -typical[bad])
+    size = float(np.median(typical[bad]))
     return Finding(
         severity=Severity.warning,
         confidence=0.8,
@@ -186,12 +188,13 @@ def _vanished(run: Run, threshold: float, halves: set[str]) -> Finding | None:
         onset_step=0,
         peak_step=int(table.steps[0]),
         last_step=int(table.steps[-1]),
-        message=f"The gradients of {share:.0%} of the weights below float16 outputs are exactly zero, most "
-        f"in {sites[0]}, and no gradient scaler lifts them.",
-        value=share,
-        threshold=threshold,
-        evidence=(Evidence("grad.norm", sites, log=True),),
-        facts={"underflow": share, "layers_affected": float(zero.sum())},
+        message=f"The gradients at {len(bad)} of {len(chosen)} float16 outputs, such as {sites[0]}, are of "
+        f"size {figure(size)} in rms, where the format rounds by {figure(SMALLEST)}, and no gradient scaler "
+        "lifts them.",
+        value=size,
+        threshold=times * SMALLEST,
+        evidence=(Evidence("output_grad.rms", sites, threshold=times * SMALLEST, log=True),),
+        facts={"underflow": len(bad) / len(chosen), "layers_affected": float(len(bad))},
     )
 
 
@@ -200,6 +203,16 @@ def _weights(rng: np.random.Generator, share: float) -> Run:
     unchanged = np.clip(share + 0.02 * rng.standard_normal((40, 4)), 0, 1)
     series = {"run.loss": np.ones(400), "run.lr": np.full(400, 1e-5), "update.unchanged": unchanged}
     return run_of(series, sites={"update": sites}, steps={"update": np.arange(0, 400, 10)})
+
+
+def _halves(rng: np.random.Generator, size: float) -> Run:
+    halves = [replace(site, dtype="float16") for site in outputs(3)]
+    rms = size * np.exp(0.3 * rng.standard_normal((40, 3)))
+    return run_of(
+        {"run.loss": np.ones(400), "output.rms": np.ones((40, 3)), "output_grad.rms": rms},
+        sites={"output": halves, "output_grad": [replace(site, kind="output_grad") for site in halves]},
+        steps={"output": np.arange(0, 400, 10), "output_grad": np.arange(0, 400, 10)},
+    )
 
 
 @low_precision_loss.fires_on
@@ -217,6 +230,16 @@ def _gradients_of_sixteen_bits(rng: np.random.Generator) -> Run:
         sites={"output": halves, "distribution_grad": grads},
         steps={"output": np.arange(0, 400, 10), "distribution_grad": np.arange(0, 400, 50)},
     )
+
+
+@low_precision_loss.fires_on
+def _gradients_too_small_for_sixteen_bits(rng: np.random.Generator) -> Run:
+    return _halves(rng, 1e-7)
+
+
+@low_precision_loss.quiet_on
+def _gradients_that_sixteen_bits_hold(rng: np.random.Generator) -> Run:
+    return _halves(rng, 1e-5)
 
 
 @low_precision_loss.quiet_on
