@@ -77,7 +77,8 @@ class Inventory:
                     "weight",
                     name,
                     module_type=type(owner).__name__ if owner is not None else "",
-                    shape=tuple(parameter.shape),
+                    shape=tuple(parameter.shape)
+                    or (1,),  # a scalar is a vector of one: no shape is one not known
                     dtype=type_name(parameter),
                     order=order.get(module, -1),
                     trainable=parameter.requires_grad,

@@ -46,7 +46,7 @@ JUDGED = Part(
     "judged",
     (*CALIBRATION.architectures, *UNSEEN[0]),
     (*CALIBRATION.optimizers, *UNSEEN[1]),
-    seed=4001,
+    seed=5001,
     own=(*UNSEEN[0], *UNSEEN[1]),
 )
 PARTS = (CALIBRATION, JUDGED)

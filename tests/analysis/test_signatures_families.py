@@ -335,6 +335,6 @@ def test_a_value_that_is_not_finite_out_of_quiet_is_no_harm_of_the_edge(rise, se
     loss = 0.3 + 0.5 * np.exp(-np.arange(300) / 40) + 0.005 * rng.standard_normal(300)
     loss[180:215] += np.linspace(0.0, rise, 35)
     loss[215:] = np.nan
-    cosine = np.where(np.arange(300) < 40, 0.1, -0.9) + 0.01 * rng.standard_normal(300)
+    cosine = np.where(np.arange(300) < 120, 0.1, -0.9) + 0.01 * rng.standard_normal(300)
     (finding,) = SIGNATURES["edge-of-stability"](run_of({"run.loss": loss, "run.grad_cosine": cosine}))
     assert finding.severity is severity

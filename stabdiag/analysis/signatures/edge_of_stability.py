@@ -18,6 +18,10 @@ from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
 
+LONG = 100
+"""Steps for which the loss may fall on before the edge is to blame: what it bore for longer is something
+else's doing. Without momentum gradients turn back and forth in health."""
+
 TURNS = 10
 """Gradients in a row of which the median has to point backwards."""
 
@@ -87,7 +91,7 @@ def _finding(
     value, rise = float(values[peak]), _rise(curve, first, last)
     over = not curved or float(np.sort(values)[-2:].min()) > threshold
     severity = Severity.info
-    if over and rise > 8.0 and not curve.several:
+    if over and rise > 8.0 and not curve.several and began - first <= LONG:
         severity = Severity.critical if curve.harmed else Severity.warning
     series = "curvature.sharpness_ratio" if curved else "run.grad_cosine"
     does = "rises meanwhile" if severity else "does not suffer"

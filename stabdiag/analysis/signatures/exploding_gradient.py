@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stabdiag.analysis.aftermath import aftermath
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import layers, telling
@@ -58,11 +59,11 @@ def exploding_gradient(
     it, but then the direction of a few elements decides.
 
     How it is detected: the norm over all parameters is `factor` times the median of its last 256 usual
-    values for 3 steps or more, or `extreme` times once (early on: times its first values). Or at the
-    first steps norm(gradient) x norm(weight) of a tensor is more than `sensitivity` times the loss: the
-    loss is then as curved as a polynomial of that degree, as in a recurrence that multiplies. Or the
-    norms grow by more than `dex` decades a layer toward the input, over at least 4 layers, while the
-    loss suffers.
+    values, or of a tenth of its first ones, for 3 steps or more, or `extreme` times once (early on: times its
+    first values). Or at the first steps norm(gradient) x norm(weight) of a tensor is more than `sensitivity`
+    times the loss: the loss is then as curved as a polynomial of that degree, as in a recurrence that
+    multiplies. Or the norms grow by more than `dex` decades a layer toward the input, over at least 4 layers,
+    while the loss suffers.
 
     Look-alikes: gradient norms are heavy-tailed, most in recurrent nets, and a single tenfold jump is
     nothing. Steps that a gradient scaler withheld do not count. A level alone is not harm: a summed
@@ -98,10 +99,12 @@ def exploding_gradient(
 
 
 def _usual(logs: Doubles, jump: float) -> tuple[Doubles, Doubles]:
-    """log10 of the usual norm before each step, and what is allowed beside: while too few are known
+    """log10 of the usual norm before each step, at least a tenth of what it was in the first 24: in a task
+    that is solved a hard sample brings back what all had. And what is allowed beside: while too few are known
     the first 3 are the usual ones, and transients are allowed ten times more."""
     center = baseline(logs, z=MANY, window=256, least=24, floor=jump / MANY).center
     unknown = np.isnan(center)
+    center = np.fmax(center, np.median(logs[:24]) - 1.0)
     return np.where(unknown, np.median(logs[:3]), center), unknown.astype(np.float64)
 
 
@@ -113,7 +116,8 @@ def _grown(
     middle = float(10 ** usual[worst.peak])
     bad = harmed(run)
     rate = schedule(run).at(onset)
-    sustained = sum(e.count for e in found) >= 3
+    after = aftermath(run, onset)
+    sustained = max(e.count for e in found) >= 3 or (after is not None and after.bad)
     facts = {
         "grad_norm": float(norms[worst.peak]),
         "usual_norm": middle,

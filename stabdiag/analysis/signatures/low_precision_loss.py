@@ -29,6 +29,7 @@ SMALLEST = 2.0**-24
     needs=("run.loss",),
     explains=(
         "adam-correlated-update",
+        "adam-stale-second-moment",
         "update-ratio-low",
         "loss-plateau",
         "context-blind-plateau",

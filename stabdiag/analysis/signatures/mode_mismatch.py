@@ -21,6 +21,7 @@ from stabdiag.core.synthetic import run_of
     needs=("mode.training",),
     explains=(
         "norm-statistics-mismatch",
+        "bad-batch",
         "overfitting",
         "loss-divergence",
         "loss-spike",

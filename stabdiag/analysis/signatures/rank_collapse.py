@@ -39,7 +39,7 @@ def rank_collapse(
     that differs between tokens, in the median over channels, is below `spread` there, and below half of the
     first layer's; in the median of the last three records. A warning where the loss suffers, critical where
     the spread is then below `identical`. A model that predicts each token cannot do so from tokens that much
-    alike: there it suffices that it was so from the start, or that the second half of the run brought
+    alike: there it suffices that it was so at the first record, or that the second half of the run brought
     nothing. Otherwise it is info. Tokens that became alike while the model trained are told of only if the
     loss rose from there on. The site is the first layer from which on tokens stay alike.
 
@@ -80,7 +80,7 @@ def rank_collapse(
         return
     first = int(np.flatnonzero(~collapsed)[-1]) + 1
     names = tuple(table.names[i] for i in order[first:])
-    above = (cosine[:, -1] > alike) & (cosine[:, 0] < apart)
+    above = (cosine[:, -1] > alike) & (cosine[:, 0] < apart) & (varied[:, -1] < spread)
     since = int(np.flatnonzero(~above)[-1]) + 1 if not above.all() else 0
     # Before the first comparison nothing is known: what it shows has been so from the start.
     onset = int(steps[since]) if since and since < len(steps) else 0
@@ -88,7 +88,8 @@ def rank_collapse(
     if onset and not rises(run, onset):
         return  # tokens become alike where nothing but their frequencies is learned: it is no more than that
     each = lost and _predicts_each(run, table.sites[order[-1]])
-    bad = suffers(while_finite(run), onset) or (each and (not onset or stalled(run)))
+    always = float(varied[0, -1]) < identical
+    bad = suffers(while_finite(run), onset) or (each and (always or stalled(run)))
     value = float(late_cosine[-1])
     facts = {"cosine": value, "spread": float(late_spread[-1]), "cosine_first": float(late_cosine[0]),
              "layers": float(len(names)), "harmed": float(bad)}  # fmt: skip

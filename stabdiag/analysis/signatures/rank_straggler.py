@@ -104,7 +104,9 @@ def _slowest(own: Doubles, steps: Doubles, waste: float, often: float) -> tuple[
     slowest, and by `waste` of a step, in `often` of `LEAST` positions or more."""
     typical = np.nanmedian(steps, axis=1)
     for rank in np.unique(own[-LEAST:].argmax(axis=1)).tolist():
-        slow = (own.argmax(axis=1) == rank) & (_behind(own, rank) > waste * typical)
+        behind = _behind(own, rank)
+        late = 0.25 * float(np.median(behind[-LEAST:]))
+        slow = (own.argmax(axis=1) == rank) & (behind > np.maximum(waste * typical, late))
         share = np.cumsum(slow[::-1])[::-1] / np.arange(len(slow), 0, -1)
         # Stray slow steps before the onset are not the onset.
         soon, at_once = (np.convolve(slow, np.ones(n))[n - 1 :] / n for n in (LEAST, AT_ONCE))

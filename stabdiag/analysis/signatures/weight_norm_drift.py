@@ -23,6 +23,9 @@ from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
 
+AT_ONCE = 0.2
+"""Growth of a logarithm in a step."""
+
 SETTLED = 0.1
 """Share of the run in which weights find their scale."""
 
@@ -49,6 +52,7 @@ class Drift:
         "loss-divergence",
         "vanishing-gradient",
         "edge-of-stability",
+        "norm-statistics-mismatch",
     ),
     causes=("weight-decay-too-low", "weight-decay-too-high", "learning-rate-too-high"),
 )
@@ -65,14 +69,14 @@ def weight_norm_drift(
     proportion, and logits larger; shrinking ones take the signal with them.
 
     How it is detected: the norm of a weight matrix grows more than `growth`-fold within a tenth of the run,
-    after its first tenth: info. A warning where that has a consequence: the update ratio of these matrices
-    has fallen to `starved` of what it was, or the output's logits, by the normalizer of their softmax or by
-    their mean, have grown by 2 nat and more in the same time while the run got worse. Or norms have fallen to
-    `shrunk` of where they began in the share `most` of all matrices, and the run ends worse than it had been,
-    or has learned nothing, or weights are the mean of the updates of the last 1/(lr·λ) steps, which are no
-    more than the share `forgets` of the run: a warning. Calibrated on small transformers with weight decay 0
-    (grows 1.2-fold in a tenth at 1e-2, which is benign) to 50 (shrinks to 0.1 and is lost), and on 140
-    healthy runs of 67,000 steps: no alarm.
+    after its first tenth, and not from one step to the next: info. A warning where that has a consequence:
+    the update ratio of these matrices has fallen to `starved` of what it was, or the output's logits, by the
+    normalizer of their softmax or by their mean, have grown by 2 nat and more in the same time while the run
+    got worse. Or norms have fallen to `shrunk` of where they began in the share `most` of all matrices, and
+    the run ends worse than it had been, or has learned nothing, or weights are the mean of the updates of the
+    last 1/(lr·λ) steps, which are no more than the share `forgets` of the run: a warning. Calibrated on small
+    transformers with weight decay 0 (grows 1.2-fold in a tenth at 1e-2, which is benign) to 50 (shrinks to
+    0.1 and is lost), and on 140 healthy runs of 67,000 steps: no alarm.
 
     Look-alikes: weights before a normalization may have any scale: without weight decay, with 0.1 and with
     1 the same transformer ended at norms of 45, 38 and 15 and losses of 3.30, 3.31 and 3.40. Matrices that
@@ -121,6 +125,7 @@ def _growing(run: Run, steps: NDArray[np.int64], norms: Doubles, growth: float) 
     if not inside.any():
         return None
     logs = np.log(norms)
+    logs[1:] -= _leaps(steps, logs, float(np.log(growth)))
     change = logs[later[inside]] - logs[inside]
     known = np.isfinite(change)
     largest = np.where(known.any(axis=0), np.max(np.where(known, change, -np.inf), axis=0), np.nan)
@@ -132,6 +137,14 @@ def _growing(run: Run, steps: NDArray[np.int64], norms: Doubles, growth: float) 
     grown = logs[window] - logs[window.start]
     begun = (grown > 0.1 * np.log(growth)) & (change[row] > np.log(growth))
     return Drift(largest, window.start + int(np.argmax(begun.any(axis=1))), True)
+
+
+def _leaps(steps: NDArray[np.int64], logs: Doubles, least: float) -> Doubles:
+    """[records - 1, matrices]: by how much the logarithms have grown at one go so far: by more than `least`
+    from one record to the next, and `AT_ONCE` a step. That is no drift: something wrote to the weight."""
+    grown = np.diff(logs, axis=0)
+    at_once = (grown > least) & (grown > AT_ONCE * np.diff(steps)[:, None])
+    return np.asarray(np.cumsum(np.where(at_once, grown, 0.0), axis=0))
 
 
 def _shrinking(steps: NDArray[np.int64], norms: Doubles, shrunk: float, most: float) -> Drift | None:
