@@ -156,11 +156,14 @@ def _finding(
     part = slice(episode.first, episode.last + 1)
     first = np.fmax.reduce(heights[part][:3], axis=0)
     sites = telling(seen.names, np.where(first > 1.0, first, np.nan))
-    largest, update = float(np.nanmax(seen["rms"][part])), float(np.nanmax(seen["step"][part]))
+    largest = float(np.fmax.reduce(seen["rms"][part], axis=None))
+    # Of NAdam and RAdam, which weigh the moments in ways of their own, the update is not known.
+    update = float(np.fmax.reduce(seen["step"][part], axis=None))
+    long = f", and updates {figure(update)} learning rates" if np.isfinite(update) else ""
     onset = int(seen.steps[episode.first])
     facts = {
         "rms": largest,
-        "update_rms": update,
+        **({"update_rms": update} if np.isfinite(update) else {}),
         "beta2": second_beta(run) or float("nan"),
         "loss_z": rise.z if rise else 0.0,
         "steps_raised": float(episode.count),
@@ -179,8 +182,8 @@ def _finding(
         onset_step=onset,
         peak_step=int(seen.steps[episode.peak]),
         last_step=int(seen.steps[episode.last]),
-        message=f"Gradients reach {figure(largest)} times the root of their second moment, and updates "
-        f"{figure(update)} learning rates, from step {onset} on{ends}.",
+        message=f"Gradients reach {figure(largest)} times the root of their second moment{long}, from step "
+        f"{onset} on{ends}.",
         value=largest,
         threshold=limit,
         evidence=(
