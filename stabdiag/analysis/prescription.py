@@ -48,12 +48,14 @@ def healthy_step(run: Run, onset: int) -> int:
 
 
 def usual_gradient_norm(run: Run, onset: int) -> float | None:
-    """The median gradient norm before the onset, after it where it began at once."""
+    """The median gradient norm before the onset; where it began at once, that of the calmest tenth of all
+    steps."""
     norms = history(run, "run.grad_norm").finite()
-    calm = norms.before(onset)
+    calm, middle = norms.before(onset), 0.5
     if len(calm) < 4:
-        calm = norms.values
-    return float(np.median(calm)) if len(calm) and np.median(calm) > 0 else None
+        calm, middle = norms.values, 0.05
+    usual = float(np.quantile(calm, middle)) if len(calm) else 0.0
+    return usual if usual > 0 else None
 
 
 def optimizer_name(run: Run) -> str:

@@ -160,6 +160,19 @@ def test_what_is_applied_does_to_the_bit_what_a_hand_would_have_written(applying
     assert loops.same(weights, expected)
 
 
+def test_going_back_undoes_what_was_written_into_the_weights(applying):
+    def corrupted(optimizer, model, step, loss):
+        if step == 6:
+            model[2].weight.data[0, 0] = 1e9
+
+    spoiled, *_ = loops.train(corrupted)
+    expected, *_ = loops.train(leave_out)
+    with applying("rollback=3@5"):
+        weights, *_ = loops.train(corrupted)
+    assert not loops.same(spoiled, expected)
+    assert loops.same(weights, expected)
+
+
 def test_a_z_loss_by_its_gradient_is_that_of_a_loss_with_the_term(applying, told):
     plain, *_ = loops.train()
     expected, *_ = loops.train(loss_of=with_z)

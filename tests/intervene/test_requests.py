@@ -71,6 +71,7 @@ def test_each_says_what_it_does_and_what_its_value_is(entry):
         ("skip-nonfinite-steps", {"skip_nonfinite": 1.0}, ("skip-nonfinite-steps",)),
         ("qk-clip", {"a_name_of_its_own": 30.0}, ("qk-clip=30",)),
         ("rollback", {"rollback_to": 80.0}, ("rollback=11@80",)),
+        ("rollback", {"rollback_to": 95.0}, ("rollback=16@80",)),
         ("rollback", {"rollback_to": 80.0, "lr_scale": 0.3}, ("lower-learning-rate=0.3@80",)),
     ],
 )

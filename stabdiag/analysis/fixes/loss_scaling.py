@@ -34,5 +34,5 @@ def loss_scaling(run: Run, finding: Finding) -> Change | None:
         "scaler.update()\n"
         "if scaler.get_scale() < 1:\n"
         '    raise RuntimeError("the loss scale has collapsed")',
-        {"scale_floor": 1.0},
+        {"scale_floor": 1.0} if len(scale) else {},
     )
