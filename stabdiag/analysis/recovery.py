@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -128,6 +128,14 @@ def alarms(diagnosis: Diagnosis) -> dict[str, Severity]:
         if finding.severity > Severity.info:
             found[finding.signature] = max(finding.severity, found.get(finding.signature, Severity.info))
     return found
+
+
+def of_updates(diagnosis: Diagnosis, run: Run) -> Diagnosis:
+    """`diagnosis` of `run` without the findings that were worst in a step whose update an intervention left
+    out: the loss of a batch that is skipped is as high as before, and does no more harm."""
+    withheld = {e.step for e in run.events_of("intervention") if e.data.get("action") == "skipped"}
+    kept = tuple(finding for finding in diagnosis.findings if finding.peak_step not in withheld)
+    return replace(diagnosis, findings=kept, incidents=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stabdiag.analysis.diagnose import diagnose
-from stabdiag.analysis.recovery import alarms, judge, level_at, yardstick
+from stabdiag.analysis.recovery import alarms, judge, level_at, of_updates, yardstick
 from stabdiag.core.config import Configuration
 from stabdiag.core.diagnosis import Diagnosis, Incident
 from stabdiag.core.errors import StabdiagError
@@ -148,7 +148,7 @@ def _judged(
     seen = {r.variant.id: load(r.path).window(0, planned.horizon - 1) for r in replays if r.path.is_dir()}
     if UNCHANGED not in seen or not seen[UNCHANGED].steps:
         raise StabdiagError("the unchanged replay recorded no step", f"what it said is in {replays[0].log}")
-    diagnoses = {id: diagnose(one, config) for id, one in seen.items()}
+    diagnoses = {id: of_updates(diagnose(one, config), one) for id, one in seen.items()}
     again = bool(planned.fault & alarms(diagnoses[UNCHANGED]).keys())
     fault = seen[UNCHANGED] if again else run.window(0, planned.horizon - 1)
     levels = {id: level_at(one, planned.horizon) for id, one in seen.items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stabdiag.analysis.recovery import judge, level_at, trend_at, yardstick
+from stabdiag.analysis.recovery import alarms, judge, level_at, of_updates, trend_at, yardstick
 from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.event import Event
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.synthetic import run_of
 
@@ -129,3 +130,10 @@ FAULT = {"loss-spike", "exploding-gradient"}
 )
 def test_a_cure_undoes_the_damage_and_raises_no_new_alarm(found, recovery, worse, mark):
     assert judge(found, BEFORE, FAULT, recovery, worse).mark == mark
+
+
+@pytest.mark.parametrize(("action", "left"), [("skipped", 0), ("clipped", 1)])
+def test_what_was_worst_in_a_step_that_was_left_out_is_no_alarm(action, left):
+    acted = Event("intervention", 0.0, 3, data={"intervention": "skip-batch", "action": action})
+    told = of_updates(diagnosis(bad_batch="warning"), run_of({"run.loss": falling()}, events=[acted]))
+    assert len(alarms(told)) == left
