@@ -80,8 +80,7 @@ class Budget:
         rest = max(duration - spent, 0.0)
         self._rest[tier].append(rest)
         if tier:
-            hidden = min(max(self._rest[tier].median() - self._bare(), 0.0), spent)
-            cost = spent + (hidden if tier >= Tier.STANDARD else 0.0)
+            cost = spent + min(max(self._rest[tier].median() - self._bare(), 0.0), spent)
             self._costs[tier].append(cost)
             self._credit[tier] -= 0.0 if step < FREE else cost
             self._last.update({lower: step for lower in SHARES if lower <= tier})
