@@ -78,7 +78,7 @@ def shown(outputs: list) -> str:
 
 def test_the_first_tour_shows_a_failed_cell_and_a_healthy_block(executed, tmp_path):
     *_, magic, findings, report = executed("first_tour.ipynb")
-    assert "learning-rate-too-high" in shown(magic)
+    assert "The learning rate is too high" in shown(magic)
     assert "<iframe" in shown(magic)
     assert "No findings" in shown(findings)
     assert "<iframe" in shown(report)
@@ -88,7 +88,7 @@ def test_the_first_tour_shows_a_failed_cell_and_a_healthy_block(executed, tmp_pa
 def test_the_spike_is_found_explained_and_mended(executed):
     *_, recorded, found, explained, evidence, again, compared = executed("loss_spike.ipynb")
     assert "<iframe" in shown(recorded)
-    assert "bad-batch" in shown(found)
+    assert "One batch does not fit the others" in shown(found)
     assert "the batch of step 200" in shown(found)
     assert "A batch of damaged data" in shown(explained)
     assert "batch 200: from" in shown(evidence)

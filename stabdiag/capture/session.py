@@ -25,6 +25,7 @@ from stabdiag.capture.interruptions import before_termination
 from stabdiag.capture.plan import plan_of
 from stabdiag.capture.recorder import Recorder
 from stabdiag.capture.roots import owners, unwrapped
+from stabdiag.capture.scaling import scaler_of
 from stabdiag.capture.seams import Seams
 from stabdiag.capture.sink import RunSink, rank_and_world
 from stabdiag.capture.wrapping import stepping
@@ -52,6 +53,7 @@ class Session:
         self._recorder: Recorder | None = None
         self._given: set[int] | None = None
         self._scaler_states: Any = None
+        self._scaling: Any = None
         self._optimizers: Instances[torch.optim.Optimizer] = Instances(torch.optim.Optimizer)
         self._scalers: Instances[Any] = Instances(torch.amp.GradScaler)
         self._discovery = Discovery(self._on_module_call)
@@ -139,6 +141,7 @@ class Session:
         if self._recorder is None:
             return
         self._look_for_skipped_step()
+        self._scaling = scaler_of(roots, self._scalers) or self._scaling
         scaler = self._scaler()
         scale = scaler._scale if scaler is not None else None
         if self._actor is not None:
@@ -146,7 +149,9 @@ class Session:
         self._recorder.on_backward_begin(roots, scale)
 
     def _scaler(self) -> Any:
-        return next((s for s in self._scalers if s._enabled and s._scale is not None), None)
+        """The one that scaled a loss of this training, as long as it does."""
+        scaler = self._scaling
+        return scaler if scaler is not None and scaler._enabled and scaler._scale is not None else None
 
     def _look_for_skipped_step(self) -> None:
         """A scaler's bookkeeping is made anew by each update(): one since the last backward pass, and no

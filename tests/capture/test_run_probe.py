@@ -136,6 +136,34 @@ def test_a_step_that_a_gradient_scaler_withholds_is_a_row_of_its_own(session, fo
     assert [event.step for event in run.events_of("skipped-step")] == [2]
 
 
+def test_a_scaler_of_a_training_that_is_over_scales_no_other_loss(session, found):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    idle = torch.amp.GradScaler("cpu", init_scale=256.0)
+    idle.scale(torch.ones(1))
+    losses = []
+    for _ in range(3):
+        loss = model(torch.ones(1, 1)).square().mean()
+        optimizer.zero_grad()
+        (2.0 * loss).backward()
+        optimizer.step()
+        losses.append(2.0 * loss.item())
+    session.end()
+    np.testing.assert_allclose(found().table("run.loss").first(), losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_loss_that_is_divided_after_it_was_scaled_is_told_without_the_scale(session, found, parts):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    loss = model(torch.ones(1, 1)).square().mean()
+    (scaler.scale(loss) / parts).backward()
+    scaler.step(optimizer)
+    session.end()
+    np.testing.assert_allclose(found().table("run.loss").first(), [loss.item() / parts], rtol=1e-6)
+
+
 def test_a_withheld_step_at_the_very_end_is_a_row_too(session, found):
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -82,7 +82,8 @@ def test_it_shows_steps_loss_and_what_was_found(failed_run: Run, failed_diagnosi
     html = live_fragment(failed_run, failed_diagnosis)
     assert "2,000 steps" in html
     assert "<code>" in html
-    assert failed_diagnosis.findings[failed_diagnosis.incidents[0].root].signature in html
+    root = failed_diagnosis.findings[failed_diagnosis.incidents[0].root]
+    assert root.signature.replace("-", " ") in html.lower()
     assert "<script" not in html
 
 
