@@ -77,8 +77,8 @@ class Inventory:
                     "weight",
                     name,
                     module_type=type(owner).__name__ if owner is not None else "",
-                    shape=tuple(parameter.shape)
-                    or (1,),  # a scalar is a vector of one: no shape is one not known
+                    # A scalar is a vector of one: no shape is one that is not known.
+                    shape=tuple(parameter.shape) or (1,),
                     dtype=type_name(parameter),
                     order=order.get(module, -1),
                     trainable=parameter.requires_grad,

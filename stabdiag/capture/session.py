@@ -53,7 +53,7 @@ class Session:
         self._recorder: Recorder | None = None
         self._given: set[int] | None = None
         self._scaler_states: Any = None
-        self._scaling: Any = None
+        self._scaling: Any = None  # the scaler that multiplied a loss last
         self._optimizers: Instances[torch.optim.Optimizer] = Instances(torch.optim.Optimizer)
         self._scalers: Instances[Any] = Instances(torch.amp.GradScaler)
         self._discovery = Discovery(self._on_module_call)
@@ -126,7 +126,7 @@ class Session:
 
     def _forward_begins(self) -> None:
         if self._actor is not None and self._recorder is not None:
-            self._actor.forward_begins(self._recorder.subject, self._recorder.step, self._scaler())
+            self._actor.forward_begins(self._recorder.subject, self._recorder.step, self._scaling)
 
     # Listener
 
@@ -141,22 +141,17 @@ class Session:
         if self._recorder is None:
             return
         self._look_for_skipped_step()
-        self._scaling = scaler_of(roots, self._scalers) or self._scaling
-        scaler = self._scaler()
+        scaler = scaler_of(roots, self._scalers)
+        self._scaling = scaler or self._scaling
         scale = scaler._scale if scaler is not None else None
         if self._actor is not None:
             self._actor.backward_begins(self._recorder.subject, self._recorder.step, roots, scale)
         self._recorder.on_backward_begin(roots, scale)
 
-    def _scaler(self) -> Any:
-        """The one that scaled a loss of this training, as long as it does."""
-        scaler = self._scaling
-        return scaler if scaler is not None and scaler._enabled and scaler._scale is not None else None
-
     def _look_for_skipped_step(self) -> None:
         """A scaler's bookkeeping is made anew by each update(): one since the last backward pass, and no
         optimizer step, means that the step was withheld."""
-        scaler, recorder = self._scaler(), self._recorder
+        scaler, recorder = self._scaling, self._recorder
         if scaler is None or recorder is None:
             return
         states = scaler._per_optimizer_states

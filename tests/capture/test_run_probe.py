@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -148,6 +150,30 @@ def test_a_scaler_of_a_training_that_is_over_scales_no_other_loss(session, found
         (2.0 * loss).backward()
         optimizer.step()
         losses.append(2.0 * loss.item())
+    session.end()
+    np.testing.assert_allclose(found().table("run.loss").first(), losses, rtol=1e-6)
+
+
+def kept_elsewhere():
+    """What offloading to another memory does to the tensors that a graph saves."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda x: x.clone(), lambda x: x)
+
+
+@pytest.mark.parametrize("around", [nullcontext, kept_elsewhere])
+def test_losses_are_told_without_the_scale_as_long_as_they_are_scaled(session, found, around):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    losses = []
+    for step in range(6):
+        optimizer.zero_grad()
+        scaled = step < 3
+        with around() if scaled else nullcontext():
+            loss = model(torch.ones(1, 1)).square().mean()
+            (scaler.scale(loss) if scaled else loss).backward()
+        scaler.step(optimizer) if scaled else optimizer.step()
+        scaler.update() if scaled else None
+        losses.append(loss.item())
     session.end()
     np.testing.assert_allclose(found().table("run.loss").first(), losses, rtol=1e-6)
 

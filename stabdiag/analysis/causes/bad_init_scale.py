@@ -68,10 +68,8 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
 
 def _by_one_layer(case: Case, run: Run, finding: Finding) -> None:
     """One layer that has been out of line with its likes since before the first update."""
-    of, layers = (
-        finding.facts.get("of", 0.0),
-        finding.facts.get("layers", finding.facts.get("layers_affected", 0.0)),
-    )
+    facts = finding.facts
+    of, layers = facts.get("of", 0.0), facts.get("layers", facts.get("layers_affected", 0.0))
     if finding.onset_step > 1 or not 0 < layers < of:
         return
     if finding.signature == "saturated-units":

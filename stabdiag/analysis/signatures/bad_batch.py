@@ -283,7 +283,7 @@ def _an_optimizer_that_overshot(rng: np.random.Generator) -> Run:
 
 
 @bad_batch.quiet_on
-def _a_loss_near_zero_has_its_tailupper_spread(rng: np.random.Generator) -> Run:
+def _a_loss_near_zero_has_its_tail_above(rng: np.random.Generator) -> Run:
     loss = np.minimum(rng.exponential(0.06, 400), 0.28)
     loss[[249, 250, 251]] = 0.01, 0.75, 0.01
     return run_of({"run.loss": loss})

@@ -174,8 +174,8 @@ def _finding(
     if jump is not None:
         end = float(np.median(loss.values[-SPAN:]))
         large = LARGE * max(curve.start - jump.before, 0.0)
-        lasts = jump.height > large or end > jump.before + max(0.25 * jump.height, 3 * curve.noise)
-        lasts &= jump.height > 0
+        stays = end > jump.before + max(0.25 * jump.height, 3 * curve.noise)
+        lasts = jump.height > 0 and (stays or jump.height > large)
         facts |= {"before": jump.before, "after": jump.after, "z": jump.deviations, "end": end}
         told.append(f"the loss steps from {figure(jump.before)} to {figure(jump.after)}")
     if moved is not None and together:

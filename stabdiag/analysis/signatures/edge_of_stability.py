@@ -93,6 +93,7 @@ def _finding(
     severity = Severity.info
     if over and rise > 8.0 and not curve.several and began - first <= LONG:
         severity = Severity.critical if curve.harmed else Severity.warning
+    onset = began if severity else first
     series = "curvature.sharpness_ratio" if curved else "run.grad_cosine"
     does = "rises meanwhile" if severity else "does not suffer"
     words = (
@@ -106,8 +107,8 @@ def _finding(
         severity=severity,
         confidence=0.85 if curved else 0.7,
         sites=("run",),
-        onset_step=began if severity else first,
-        peak_step=max(int(seen.steps[part[0] + peak]), began if severity else first),
+        onset_step=onset,
+        peak_step=max(int(seen.steps[part[0] + peak]), onset),
         last_step=last,
         message=f"{words}, from step {first} on; the loss {does}.",
         value=value,
