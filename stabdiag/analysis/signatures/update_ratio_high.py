@@ -241,25 +241,26 @@ def _thrown_away_at_once(rng: np.random.Generator) -> Run:
     return run_of(series, sites={"update": weights("update", 5)}, steps={"update": np.r_[0:5, 10:360:10]})
 
 
+def _apart(rng: np.random.Generator, matrix: int, times: float, optimizer: str = "AdamW") -> Run:
+    """One of five matrices moves so many times faster than the others."""
+    ratio = 0.005 * np.exp(0.3 * rng.standard_normal((60, 5)))
+    ratio[:, matrix] *= times
+    return _run(ratio, optimizer)
+
+
 @update_ratio_high.fires_on
 def _one_layer_alone(rng: np.random.Generator) -> Run:
-    ratio = 0.005 * np.exp(0.3 * rng.standard_normal((60, 5)))
-    ratio[:, 2] *= 60.0
-    return _run(ratio, "AdamW")
+    return _apart(rng, 2, 60.0)
 
 
 @update_ratio_high.quiet_on
 def _one_layer_alone_with_a_larger_gradient(rng: np.random.Generator) -> Run:
-    ratio = 0.005 * np.exp(0.3 * rng.standard_normal((60, 5)))
-    ratio[:, 2] *= 60.0
-    return _run(ratio, "SGD")
+    return _apart(rng, 2, 60.0, "SGD")
 
 
 @update_ratio_high.quiet_on
 def _a_head_that_moves_faster(rng: np.random.Generator) -> Run:
-    ratio = 0.005 * np.exp(0.3 * rng.standard_normal((60, 5)))
-    ratio[:, 4] *= 10.0
-    return _run(ratio, "AdamW")
+    return _apart(rng, 4, 10.0)
 
 
 @update_ratio_high.quiet_on
