@@ -13,6 +13,7 @@ from stabdiag.core.errors import StabdiagError
 from stabdiag.core.finding import Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.launch.listener import Listener
+from stabdiag.launch.loopback import LOOPBACK, NAMES
 from stabdiag.launch.voice import Voice
 from stabdiag.render.curve import curve
 from stabdiag.render.describe import VERDICT_WORDS
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from prometheus_client.core import GaugeMetricFamily
 
-LOOPBACK = "127.0.0.1"
-NAMES = (LOOPBACK, "localhost")
 LONGEST = 200
 """Characters of a label."""
 
@@ -67,8 +66,7 @@ class Metrics(Listener):
 
 
 def _to_this_machine(app: WSGIApplication) -> WSGIApplication:
-    """Answers who asks it by a name of this machine. A page of another site whose name is made to lead here
-    asks by its own; the port may be another one, of a tunnel."""
+    """Answers who asks it by a name of this machine; the port may be another one, of a tunnel."""
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("HTTP_HOST", "").partition(":")[0].lower() in NAMES:

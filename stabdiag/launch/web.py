@@ -11,13 +11,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
 
+from stabdiag.launch.loopback import LOOPBACK, NAMES
 from stabdiag.launch.onlooker import Onlooker
 from stabdiag.launch.voice import Voice
 from stabdiag.render.dashboard import Dashboard
 from stabdiag.render.live_page import holder, page, state_words
 from stabdiag.render.look import Look
 
-LOOPBACK = "127.0.0.1"
 PERIOD = 5.0
 """Seconds between two renderings, at least."""
 
@@ -49,7 +49,7 @@ class PageServer(socketserver.ThreadingTCPServer):
         self.token = secrets.token_urlsafe(24)
         super().__init__((LOOPBACK, 0), Handler)
         port = self.server_address[1]
-        self.hosts = (f"{LOOPBACK}:{port}", f"localhost:{port}")
+        self.hosts = tuple(f"{name}:{port}" for name in NAMES)
         self.address = f"http://{LOOPBACK}:{port}/{self.token}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -65,7 +65,6 @@ class Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        # A page of another site whose name is made to lead here has its own name in the request.
         if self.headers.get("Host", "") not in self.server.hosts:
             self.send_error(HTTPStatus.FORBIDDEN)
             return

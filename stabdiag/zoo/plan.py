@@ -40,7 +40,7 @@ CALIBRATION = Part(
     seed=1,
 )
 UNSEEN = ("llama", "vit", "denoiser", "ssm", "two-tower", "graph"), ("rmsprop", "nadam", "adafactor")
-"""Architectures and optimizers that no rule was looked at with."""
+"""Architectures and optimizers that no threshold is calibrated on."""
 
 JUDGED = Part(
     "judged",

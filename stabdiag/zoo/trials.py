@@ -45,8 +45,9 @@ def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
     if result is not None and not result.again:
         return None
     marks = {trial.id: trial.mark == CURED for trial in result.trials if trial.mark} if result else {}
-    undone = {fault.fixes[0]: _sound(folder / outcome.case.twin.name)} if fault.fixes else {}
-    cured = tuple({**undone, **marks}.get(fix) for fix in first)
+    twin = folder / outcome.case.twin.name
+    undone = {fix: _sound(twin) for fix in fault.fixes[:1] if fix in first and fix not in marks}
+    cured = tuple((undone | marks).get(fix) for fix in first)
     replayed = tuple(marks[fix] for fix in first if fix in marks)
     placebo = marks.get(PLACEBO) if replayed else None
     return None if all(one is None for one in cured) else Tried(cured, replayed, placebo)
