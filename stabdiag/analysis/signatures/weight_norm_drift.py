@@ -54,7 +54,12 @@ class Drift:
         "edge-of-stability",
         "norm-statistics-mismatch",
     ),
-    causes=("weight-decay-too-low", "weight-decay-too-high", "learning-rate-too-high"),
+    causes=(
+        "weight-decay-too-low",
+        "weight-decay-too-high",
+        "unbounded-attention-logits",
+        "learning-rate-too-high",
+    ),
 )
 def weight_norm_drift(
     run: Run,
