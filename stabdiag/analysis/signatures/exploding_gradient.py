@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stabdiag.analysis.aftermath import aftermath
+from stabdiag.analysis.aftermath import HABIT, aftermath
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import layers, telling
@@ -117,7 +117,10 @@ def _grown(
     bad = harmed(run)
     rate = schedule(run).at(onset)
     after = aftermath(run, onset)
-    sustained = max(e.count for e in found) >= 3 or (after is not None and after.bad)
+    lasting = [e for e in found if e.count >= 3]
+    # What comes and goes many times, and leaves the loss where it was, is the tail of its distribution.
+    tail = len(lasting) > HABIT and not bad
+    sustained = (bool(lasting) and not tail) or (after is not None and after.bad)
     facts = {
         "grad_norm": float(norms[worst.peak]),
         "usual_norm": middle,
