@@ -18,6 +18,9 @@ def weights_overwritten(run: Run, finding: Finding) -> Weight | None:
     A rescaling after the step, an average or a projection that is written back, a second loop that updates
     them by hand, or a function that works in place on what it was given. No learning rate and no decay cures
     it. What an optimizer does to them within its step, weight decay included, is counted as its own.
+
+    Reference: PyTorch, Autograd mechanics, In-place correctness checks,
+    https://docs.pytorch.org/docs/stable/notes/autograd.html
     """
     growth = finding.facts.get("unaided")
     if growth is None:
