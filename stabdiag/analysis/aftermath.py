@@ -103,7 +103,7 @@ def _rises(values: Doubles, height: float) -> int:
             continue
         usual = float(np.median(past))
         rose = float(np.max(np.nan_to_num(_lasting(now), nan=np.inf))) - usual
-        count += rose >= height > np.median(then) - usual
+        count += bool(rose >= height > np.median(then) - usual)
     return count
 
 
