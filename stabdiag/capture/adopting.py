@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from stabdiag.capture.saved_tensors import UNORDERED, Node
+from stabdiag.capture.leaves import leaves
 from stabdiag.capture.session import Session
 from stabdiag.capture.wrapping import own_groups
-
-MOST_NODES = 100_000
 
 
 class Adopting(Session):
@@ -40,7 +38,7 @@ class Adopting(Session):
 
     def _backward_begins(self, roots: Sequence[Any]) -> None:
         if self._recorder is None:
-            self._take(_leaves(roots))
+            self._take(leaves(roots))
         super()._backward_begins(roots)
 
     def _admit(self, optimizer: torch.optim.Optimizer) -> None:
@@ -60,16 +58,3 @@ class Adopting(Session):
                 self._earlier.remove(reference)
                 living = self._optimizers._living
                 living.append(weakref.ref(optimizer, living.remove))
-
-
-def _leaves(roots: Sequence[Any]) -> Iterable[Any]:
-    """The tensors that a backward pass from `roots` gives gradients to."""
-    ahead: list[Node] = [root.grad_fn for root in roots if getattr(root, "grad_fn", None) is not None]
-    seen = set(ahead)
-    while ahead and len(seen) < MOST_NODES:
-        for following, _ in ahead.pop().next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                ahead.append(following)
-                if following._sequence_nr() == UNORDERED:
-                    yield following.variable

@@ -22,6 +22,7 @@ from stabdiag.capture.flight import Flight
 from stabdiag.capture.guard import Guard
 from stabdiag.capture.instances import Instances
 from stabdiag.capture.interruptions import before_termination
+from stabdiag.capture.leaves import leaves
 from stabdiag.capture.plan import plan_of
 from stabdiag.capture.recorder import Recorder
 from stabdiag.capture.roots import owners, unwrapped
@@ -140,6 +141,8 @@ class Session:
             self._discovery.settle()
         if self._recorder is None:
             return
+        if self._given is None and not self._recorder.step and not self._recorder.backwards:
+            self._take_in_the_rest(roots)
         self._look_for_skipped_step()
         scaler = scaler_of(roots, self._scalers)
         self._scaling = scaler or self._scaling
@@ -147,6 +150,18 @@ class Session:
         if self._actor is not None:
             self._actor.backward_begins(self._recorder.subject, self._recorder.step, roots, scale)
         self._recorder.on_backward_begin(roots, scale)
+
+    def _take_in_the_rest(self, roots: Sequence[Any]) -> None:
+        """Modules apart that have gradients, and that no optimizer led to: it may have been forgotten. One in
+        evaluation mode is a measure, as of a perceptual loss."""
+        assert self._recorder is not None
+        known = {id(p) for p in self._recorder.subject.parameters}
+        reached = list(leaves(roots))
+        if known.issuperset(map(id, reached)):
+            return
+        modules = self._discovery.modules
+        found = [module for module in owners(modules, reached) if module.training]
+        self._recorder.watch(found, self._discovery.compiled, modules)
 
     def _look_for_skipped_step(self) -> None:
         """A scaler's bookkeeping is made anew by each update(): one since the last backward pass, and no

@@ -240,3 +240,23 @@ def test_a_model_compiled_in_place_is_recorded_without_its_outputs(session, foun
     assert np.isfinite(run.table("grad.norm").values).all()
     assert "output.rms" not in run
     assert "torch.compile" in run.fact("coverage", "because")
+
+
+@pytest.mark.parametrize("measures", [False, True])
+def test_a_module_apart_that_no_optimizer_holds_is_found_unless_it_only_measures(
+    session, found, healthy, measures
+):
+    inner, outer = nn.Linear(4, 8), nn.Linear(8, 1)
+    inner.train(not measures)
+    optimizer = torch.optim.SGD(outer.parameters(), lr=0.1)
+    for _ in range(4):
+        loss = outer(inner(torch.randn(2, 4))).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    run = found()
+    healthy(run)
+    names = {site.name: site.optimized for site in run.sites("weight")}
+    others = {} if measures else {"Linear.weight": False, "Linear.bias": False}
+    assert names == {"weight": True, "bias": True} | others
+    assert ("Linear" in {site.name for site in run.sites("output")}) is not measures
