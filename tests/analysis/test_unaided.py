@@ -17,8 +17,8 @@ from stabdiag.core.synthetic import run_of
 
 
 def walked(seed: int, every: int, rate: float, written: float = 1.0) -> tuple[Run, np.ndarray, np.ndarray]:
-    """A matrix that updates of a wandering size move, and that is multiplied by `written` after each; recorded
-    at one step in `every`."""
+    """A matrix that updates of a wandering size move, times `written` after each; recorded at one step
+    in `every`."""
     rng = np.random.default_rng(seed)
     weight, norms, ratios = rng.standard_normal(64), [], []
     for _ in range(240):

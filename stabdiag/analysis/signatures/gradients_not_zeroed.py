@@ -34,7 +34,7 @@ from stabdiag.core.synthetic import run_of
     causes=("gradients-not-zeroed",),
 )
 def gradients_not_zeroed(
-    run: Run, *, carried: float = 0.9, share: float = 0.9, least: float = 3.0
+    run: Run, *, carried: float = 0.9, share: float = 0.7, least: float = 3.0
 ) -> Iterator[Finding]:
     """What it means: each step uses the sum of all gradients since the start, not its own.
 
