@@ -15,6 +15,7 @@ from stabdiag.zoo.training import Training
     found_from=1.05,
     needs=("head",),
     leads=True,
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the weight of the last layer grows by a share at every step."""

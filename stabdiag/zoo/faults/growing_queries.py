@@ -15,10 +15,11 @@ from stabdiag.zoo.training import Training
     found_from=1.06,
     needs=("attention",),
     leads=True,
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the queries of one layer grow by a share at every step."""
     at = spots.moment(training, 0.3, 0.5)
-    name, weight = spots.queries(training, spots.block(training))
+    name, weight = spots.queries(training)
     spots.always_from(training, at, spots.scaled(weight, dose))
     return Planted(at, (name, f"{name}*"), shows=100)

@@ -18,7 +18,7 @@ from stabdiag.zoo.training import Training
 )
 def plant(training: Training, dose: float) -> Planted:
     """The queries of one layer are held near zero, as by a wrong scale: it attends to everything alike."""
-    name, weight = spots.queries(training, spots.block(training))
+    name, weight = spots.queries(training)
     start = weight.clone()
 
     def hold() -> None:

@@ -15,8 +15,6 @@ from stabdiag.zoo.training import Batch, Training
     follows=("update-ratio-low", "lr-starvation", "loss-plateau", "frozen-parameters"),
     doses=(1.0, 0.1, 0.01),
     found_from=0.01,
-    needs=("gpt|mlp|regression",),
-    optimizers=("adam", "adamw", "adamw-999", "sgd"),
 )
 def plant(training: Training, dose: float) -> Planted:
     """The weights are kept in bfloat16 alone: most updates are less than its rounding; a lower rate is

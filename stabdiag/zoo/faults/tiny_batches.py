@@ -11,7 +11,7 @@ from stabdiag.zoo.training import Batch, Training
     causes=("batch-too-small", "learning-rate-too-high"),
     fixes=("larger-batch", "lower-learning-rate"),
     follows=("loss-plateau", "loss-spike", "loss-divergence", "update-ratio-high"),
-    needs=("gpt|mlp|lstm|conv|markov-gpt|gru",),
+    without=("edges", "contrastive", "adversarial"),
     doses=(8.0, 1.0),
     found_from=1.0,
 )

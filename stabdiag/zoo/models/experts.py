@@ -73,7 +73,8 @@ class MixtureLM(nn.Module):
 
 
 @architecture(
-    "experts", "transformer", "attention", "tokens", "causal", "residual", "norm", "router", "head",
+    "experts", "transformer", "attention", "tokens", "causal", "residual", "stream", "stack",
+    "norm", "router", "head",
     lr=3e-3, sgd_lr=0.3, batch=8, steps=300, clip=1.0,
 )  # fmt: skip
 def build(

@@ -94,7 +94,8 @@ class Decoder(nn.Module):
 
 
 @architecture(
-    "markov-gpt", "transformer", "attention", "tokens", "causal", "residual", "norm", "head", "wide",
+    "markov-gpt", "transformer", "attention", "tokens", "causal", "residual", "stream", "stack",
+    "norm", "head",
     lr=3e-3, sgd_lr=0.3, batch=8, steps=300, clip=1.0,
 )  # fmt: skip
 def build(
