@@ -19,7 +19,7 @@ def detach(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     causes=("detached-graph",),
     fixes=("reattach-graph",),
     follows=("frozen-parameters", "vanishing-gradient", "context-blind-plateau", "loss-plateau"),
-    without=("adversarial",),
+    without=("adversarial", "latent"),
 )
 def plant(training: Training, dose: float) -> Planted:
     """The input of one block is detached: what is before it, and reaches the loss in no other way, never

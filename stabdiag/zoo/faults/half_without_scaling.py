@@ -15,7 +15,7 @@ from stabdiag.zoo.training import Batch, Training
     follows=("vanishing-gradient", "update-ratio-low", "lr-starvation", "loss-plateau"),
     doses=(1.0, 1e3, 1e5),
     found_from=1e5,
-    without=("adversarial",),
+    without=("adversarial", "recurrent"),
     optimizers=("adaptive",),
 )
 def plant(training: Training, dose: float) -> Planted:

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
-from stabdiag.zoo.training import Batch, Training
+from stabdiag.zoo.training import Batch, Batches, Training
 
 
 @fault(
@@ -21,9 +20,13 @@ def plant(training: Training, dose: float) -> Planted:
     worse."""
     training.model.to(torch.bfloat16)
     training.lr *= dose
-
-    def change(index: int, batch: Batch) -> Batch:
-        return tuple(part.bfloat16() if part.is_floating_point() else part for part in batch)
-
-    spots.at_batches(training, lambda index: True, change)
+    parts = training.parts
+    parts.batches, parts.held_out = rounded(parts.batches), rounded(parts.held_out)
     return Planted(shows=training.steps)
+
+
+def rounded(batches: Batches) -> Batches:
+    def take(index: int) -> Batch:
+        return tuple(part.bfloat16() if part.is_floating_point() else part for part in batches(index))
+
+    return take

@@ -34,7 +34,7 @@ class Experts(nn.Module):
         for number, expert in enumerate(self.experts):
             rows = (chosen == number).nonzero().squeeze(-1)
             if len(rows):
-                out = out.index_add(0, rows, weight[rows, None] * expert(tokens[rows]))
+                out = out.index_add(0, rows, (weight[rows, None] * expert(tokens[rows])).type_as(out))
         load = F.one_hot(chosen, len(self.experts)).float().mean(0)
         self.imbalance = len(self.experts) * (load * probabilities.mean(0)).sum()
         return out.view_as(x)

@@ -29,7 +29,7 @@ def rotate(x: Tensor) -> Tensor:
     turn = torch.arange(time)[:, None] * 1000.0 ** (-torch.arange(half) / half)
     first, second = x.chunk(2, dim=-1)
     cos, sin = turn.cos(), turn.sin()
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).type_as(x)
 
 
 class SelfAttention(nn.Module):

@@ -72,9 +72,10 @@ class TwoTowers(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(self, pictures: Tensor, words: Tensor) -> Tensor:
-        """Similarity of each picture with each caption, over the temperature."""
-        seen = F.normalize(self.visual(pictures), dim=-1)
-        said = F.normalize(self.text_projection(self.text(words)), dim=-1)
+        """Similarity of each picture with each caption, over the temperature. Lengths are taken in full
+        precision: the square of a small half is zero."""
+        seen = F.normalize(self.visual(pictures).float(), dim=-1)
+        said = F.normalize(self.text_projection(self.text(words)).float(), dim=-1)
         scale = self.logit_scale.clamp(max=SHARPEST).exp()
         return scale * seen @ said.T
 
