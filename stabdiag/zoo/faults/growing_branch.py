@@ -8,15 +8,26 @@ from stabdiag.zoo.training import Training
 @fault(
     "growing-branch",
     signatures=("residual-stream-growth", "exploding-activation", "weight-norm-drift"),
-    causes=("missing-normalization", "bad-init-scale", "weight-decay-too-low", "learning-rate-too-high"),
-    fixes=("add-normalization", "raise-weight-decay", "lower-learning-rate", "rescale-init"),
+    causes=(
+        "weights-overwritten",
+        "missing-normalization",
+        "bad-init-scale",
+        "weight-decay-too-low",
+        "learning-rate-too-high",
+    ),
+    fixes=(
+        "stop-overwriting",
+        "add-normalization",
+        "raise-weight-decay",
+        "lower-learning-rate",
+        "rescale-init",
+    ),
     follows=("loss-divergence", "activation-outliers"),
     doses=(1.005, 1.03, 1.06),
     found_from=1.06,
     needs=("stream",),
     without=("router",),
     leads=True,
-    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the last layer of one residual branch grows by a share at every step."""

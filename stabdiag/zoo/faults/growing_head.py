@@ -8,14 +8,13 @@ from stabdiag.zoo.training import Training
 @fault(
     "growing-head",
     signatures=("output-logit-drift", "weight-norm-drift"),
-    causes=("unbounded-output-logits", "weight-decay-too-low"),
-    fixes=("z-loss", "raise-weight-decay", "lower-learning-rate"),
+    causes=("weights-overwritten", "unbounded-output-logits", "weight-decay-too-low"),
+    fixes=("stop-overwriting", "z-loss", "raise-weight-decay", "lower-learning-rate"),
     follows=("loss-divergence", "exploding-activation", "exploding-gradient"),
     doses=(1.003, 1.02, 1.05),
     found_from=1.05,
     needs=("head",),
     leads=True,
-    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the weight of the last layer grows by a share at every step."""

@@ -8,14 +8,16 @@ from stabdiag.zoo.training import Training
 @fault(
     "growing-queries",
     signatures=("attention-logit-growth", "attention-entropy-collapse", "weight-norm-drift"),
-    causes=("unbounded-attention-logits",),
-    fixes=("qk-clip", "qk-norm", "attention-softcap", "lower-learning-rate"),
+    causes=(
+        "weights-overwritten",
+        "unbounded-attention-logits",
+    ),
+    fixes=("stop-overwriting", "qk-clip", "qk-norm", "attention-softcap", "lower-learning-rate"),
     follows=("exploding-gradient",),
     doses=(1.005, 1.03, 1.06),
     found_from=1.06,
     needs=("attention",),
     leads=True,
-    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the queries of one layer grow by a share at every step."""

@@ -8,8 +8,20 @@ from stabdiag.zoo.training import Training
 @fault(
     "idle-attention",
     signatures=("attention-uniform",),
-    causes=("bad-init-scale", "detached-graph", "parameters-not-optimized", "learning-rate-too-low"),
-    fixes=("rescale-init", "reattach-graph", "optimize-parameters", "raise-learning-rate"),
+    causes=(
+        "weights-overwritten",
+        "bad-init-scale",
+        "detached-graph",
+        "parameters-not-optimized",
+        "learning-rate-too-low",
+    ),
+    fixes=(
+        "stop-overwriting",
+        "rescale-init",
+        "reattach-graph",
+        "optimize-parameters",
+        "raise-learning-rate",
+    ),
     follows=("rank-collapse",),
     doses=(0.0,),
     found_from=0.0,
