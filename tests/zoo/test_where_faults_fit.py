@@ -113,8 +113,9 @@ def test_what_is_learned_of_the_first_position_is_found(architecture):
     assert float(built.loss(built.parts.batches(0)).detach()) != before
 
 
-def test_looking_for_gradients_leaves_no_trace():
-    built, twin = (ARCHITECTURES["two-tower"].training("adamw", 1, BATCH, dropout=0.5) for _ in range(2))
+@pytest.mark.parametrize(("architecture", "shape"), [("two-tower", {"dropout": 0.5}), ("vae", {})])
+def test_looking_for_gradients_leaves_no_trace(architecture, shape):
+    built, twin = (ARCHITECTURES[architecture].training("adamw", 1, BATCH, **shape) for _ in range(2))
     for training in (built, twin):
         torch.manual_seed(0)
         if training is built:
