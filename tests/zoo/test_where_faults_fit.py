@@ -125,6 +125,8 @@ def test_looking_for_gradients_leaves_no_trace(architecture, shape):
         training.prepare()
         training.run()
     assert built.losses == twin.losses
+    for one, other in zip(built.model.state_dict().values(), twin.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_in_a_u_net_a_cut_loses_what_has_no_way_around_it_alone():
