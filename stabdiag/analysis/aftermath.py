@@ -20,23 +20,29 @@ LASTING, OF = 3, 5
 """Of so many steps in a row for how many it has to be up: one batch alone may be hard, and a loss that was
 thrown up swings."""
 
+HABIT = 3
+"""Rises as high as another that make it nothing out of the ordinary."""
+
 
 @dataclass(frozen=True)
 class Aftermath:
     """`z`: by how many robust deviations the loss lay above what it was, at three of five steps;
     `share`: that height as a share of the progress made before, infinite where there was none; `regained`:
     whether the level at the end of the run is no higher than before; `level`: by how many standard errors
-    the median of all steps looked at lay above what it was."""
+    the median of all steps looked at lay above what it was; `before`: how often the loss had risen so far
+    until then, and come back."""
 
     z: float
     share: float
     regained: bool
     level: float = 0.0
+    before: int = 0
 
     @property
     def bad(self) -> bool:
-        """A rise that noise does not make, of a twentieth of the progress or more."""
-        return self.z > 4.0 and self.share > 0.05
+        """A rise that noise does not make, of a twentieth of the progress or more, and no habit, as in a task
+        that is solved but for rare hard batches."""
+        return self.z > 4.0 and self.share > 0.05 and self.before < HABIT
 
     @property
     def lost(self) -> bool:
@@ -71,15 +77,34 @@ def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:
         return None
     usual = float(np.median(before))
     sigma = max(spread(before), 0.003 * abs(usual), 1e-30)
-    lasting = np.sort(sliding_window_view(later, OF), axis=1)[:, -LASTING]
-    height = float(np.max(lasting)) - usual
+    height = float(np.max(_lasting(later))) - usual
     progress = max(curve.start - usual, 0.0)
     share = height / progress if progress > 0 else float("inf")
     end = curve.values[-BEFORE // 2 :]
     regained = bool(np.isfinite(end).all() and np.median(end) <= usual + sigma)
     # Of medians of a normal variable, whose own is 1.25 that of the mean.
     error = 1.25 * sigma * math.sqrt(1 / len(before) + 1 / len(later))
-    return Aftermath(height / sigma, share, regained, (float(np.median(later)) - usual) / error)
+    level = (float(np.median(later)) - usual) / error
+    return Aftermath(height / sigma, share, regained, level, _rises(curve.values[:at], height))
+
+
+def _lasting(values: Doubles) -> Doubles:
+    """[steps - OF + 1]: what the loss was at `LASTING` of `OF` steps, at the least."""
+    return np.asarray(np.sort(sliding_window_view(values, OF), axis=1)[:, -LASTING])
+
+
+def _rises(values: Doubles, height: float) -> int:
+    """How often `values` have risen by `height` and more above the median of the `BEFORE` steps before, and
+    had come back when as many steps had passed again."""
+    count = 0
+    for begin in range(BEFORE, len(values) - 2 * BEFORE + 1, BEFORE):
+        past, now, then = (values[at : at + BEFORE] for at in (begin - BEFORE, begin, begin + BEFORE))
+        if not np.isfinite(past).all() or not np.isfinite(then).all():
+            continue
+        usual = float(np.median(past))
+        rose = float(np.max(np.nan_to_num(_lasting(now), nan=np.inf))) - usual
+        count += bool(rose >= height > np.median(then) - usual)
+    return count
 
 
 def followed(curve: LossCurve, step: int, reach: int, lead: int = 30) -> Aftermath | None:

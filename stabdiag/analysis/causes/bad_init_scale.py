@@ -7,6 +7,7 @@ import numpy as np
 from stabdiag.analysis.anatomy import activation_slope, gradient_slope
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
+from stabdiag.analysis.gain import WIDE, wide_weights
 from stabdiag.analysis.history import history
 from stabdiag.analysis.initial import never_initialized
 from stabdiag.analysis.robust import median
@@ -23,8 +24,9 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
     """The initial weights make signals grow or fade from layer to layer, or the first logits too large.
 
     It is there at step 0, before any update: the loss is above that of a uniform guess, ln(classes),
-    or the activations or gradients change by a factor of 30 and more through the depth. What begins
-    later has another cause: usually the learning rate.
+    or the activations or gradients change by a factor of 30 and more through the depth, or one weight
+    began with a gain (rms times the root of its fan-in) of 10 and more. What begins later has another
+    cause: usually the learning rate.
 
     Reference: He et al., Delving Deep into Rectifiers, https://arxiv.org/abs/1502.01852; Glorot and
     Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010
@@ -59,6 +61,13 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
                 f"the {name} {direction} {figure(span)}-fold from the first to the last of {slope.layers} "
                 "layers at step 0",
             )
+    if wide := wide_weights(run):
+        widest = max(wide, key=lambda gain: gain.value)
+        case.speaks_for(
+            0.85 * ramp(widest.value, WIDE / 2, 2 * WIDE),
+            f"{widest.site.name} began so wide that it multiplies a signal by {figure(widest.value)}, where "
+            "usual initializations do by 0.5 to 1.7",
+        )
     _by_one_layer(case, run, finding)
     case.speaks_against(
         0.8 * ramp(finding.onset_step + 1, 10, 100), f"it began only at step {finding.onset_step}"

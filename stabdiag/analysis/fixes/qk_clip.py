@@ -23,7 +23,9 @@ def qk_clip(run: Run, finding: Finding) -> Change | None:
     above 0.3 of the largest possible: it cured a small transformer at 30 times its learning rate to 0.6 of
     the way.
     """
-    layer = next((s.name for s in run.sites("attention") if s.name in finding.sites), None)
+    layers = (s.name for s in run.sites("attention"))
+    # Of weights that drift, those of queries and keys lie within their attention.
+    layer = next((n for n in layers if any(f"{site}.".startswith(f"{n}.") for site in finding.sites)), None)
     if layer is None:
         return None
     logits = history(run, "attention.max_logit", layer)

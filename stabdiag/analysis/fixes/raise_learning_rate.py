@@ -25,7 +25,9 @@ def raise_learning_rate(run: Run, finding: Finding) -> Change | None:
     middle = float(np.median(ratios)) if len(ratios) else 0.0
     if rate <= 0 or middle <= 0 or middle >= USUAL_RATIO:
         return None
-    target = rounded(rate * min(USUAL_RATIO / middle, 100.0))
+    # An update of gradient descent is small where the gradient is, too: no matter of the rate alone.
+    most = 100.0 if "SGD" in optimizer_name(run) else float("inf")
+    target = rounded(rate * min(USUAL_RATIO / middle, most))
     return Change(
         f"learning rate {figure(rate)} → {figure(target)}: the median update ratio was {figure(middle)}, "
         "where "

@@ -5,6 +5,7 @@ import math
 from stabdiag.analysis.anatomy import activation_slope, gradient_slope
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import Change, fix
+from stabdiag.analysis.gain import Gain, wide_weights
 from stabdiag.analysis.history import history
 from stabdiag.analysis.initial import Uninitialized, never_initialized
 from stabdiag.core.finding import Finding
@@ -21,6 +22,8 @@ def rescale_init(run: Run, finding: Finding) -> Change:
     """
     if (empty := never_initialized(run)) is not None:
         return _write_to_all(empty)
+    if wide := wide_weights(run):
+        return _narrow(wide)
     slope, backward = activation_slope(run, 0, 0), gradient_slope(run, 0, 0)
     loss = history(run, "run.loss").at(0)
     classes = run.fact("loss", "classes")
@@ -45,6 +48,20 @@ def rescale_init(run: Run, finding: Finding) -> Change:
         "            torch.nn.init.zeros_(module.bias)\n"
         "\n"
         "model.apply(initialize)",
+    )
+
+
+def _narrow(wide: list[Gain]) -> Change:
+    modules = list(dict.fromkeys(gain.site.module for gain in wide))
+    widest = max(wide, key=lambda gain: gain.value)
+    more = f" and {len(modules) - 1} more" if len(modules) > 1 else ""
+    return Change(
+        f"draw the weights of {modules[0]}{more} with a variance of 1/fan-in: {widest.site.name} multiplied "
+        f"a signal by {figure(widest.value)} before the first step",
+        f"for name in {modules[:8]!r}:\n"
+        "    for weight in model.get_submodule(name).parameters(recurse=False):\n"
+        "        if weight.dim() > 1:\n"
+        "            torch.nn.init.xavier_normal_(weight)",
     )
 
 

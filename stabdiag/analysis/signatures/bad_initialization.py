@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import outputs, weights
+from stabdiag.analysis.gain import WIDE, Gain, wide_weights
 from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.initial import LINEAR, Uninitialized, never_initialized
 from stabdiag.core.event import Event
@@ -54,11 +55,11 @@ def bad_initialization(
 
     How it is detected: at step 0 only. Parameters hold values that are not finite, or beyond 1,000 in a
     linear layer and a million elsewhere, or denormal, or most matrices are zero: memory that no
-    initialization wrote to, as `to_empty` leaves it; critical where values are wild. Or the cross-entropy,
-    in the mean as torch's function has it, whatever the script makes of it, is more than `excess` nats
-    above ln(classes), which a model without an opinion has; a warning from `severe` x ln(classes) above it.
-    Or the rms of the outputs of the linear layers, the last one left out, changes steadily over 4 layers or
-    more and by more than `grows` times in all, or to less than `shrinks`.
+    initialization wrote to, as `to_empty` leaves it; critical where values are wild. Or the cross-entropy, in
+    the mean as torch's function has it, whatever the script makes of it, is more than `excess` nats above
+    ln(classes), which a model without an opinion has; a warning from `severe` x ln(classes) above it. Or the
+    rms of the outputs of the linear layers, the last one left out, changes steadily over 4 layers or more and
+    by more than `grows` times in all, or to less than `shrinks`.
 
     Look-alikes: single matrices of zeros are meant (output layers, gates). A loss far below ln(classes) is
     a pre-trained model or a head that knows the class frequencies. A sum of several losses has no such
@@ -72,7 +73,7 @@ def bad_initialization(
     Reference: Glorot and Bengio 2010; He et al. 2015 (arXiv 1502.01852); OLMo 2 (arXiv 2501.00656).
 
     Facts: loss_start, loss_expected, classes; rms_first, rms_last, growth, layers; uninitialized
-    (number of parameters), absmax (of the first).
+    (number of parameters), absmax (of the first); gain (of the widest), layers (that begin so wide).
     """
     if (empty := never_initialized(run)) is not None:
         yield _never_written(empty)
@@ -87,8 +88,11 @@ def bad_initialization(
         if found - expected > excess:
             yield _confidently_wrong(run, found, expected, float(classes), excess, severe)
             return
-    if "output.rms" in run:
-        yield from _over_the_depth(run, grows, shrinks)
+    steady = list(_over_the_depth(run, grows, shrinks)) if "output.rms" in run else []
+    if steady or not (wide := wide_weights(run)):
+        yield from steady
+    else:
+        yield _too_wide(wide)
 
 
 def _never_written(empty: Uninitialized) -> Finding:
@@ -110,11 +114,33 @@ def _never_written(empty: Uninitialized) -> Finding:
     )
 
 
+def _too_wide(wide: Sequence[Gain]) -> Finding:
+    """Of no consequence by itself: what follows may normalise."""
+    widest = max(wide, key=lambda gain: gain.value)
+    names = tuple(gain.site.name for gain in wide)
+    more = f", and those of {len(names) - 1} other layers," if len(names) > 1 else ""
+    return Finding(
+        severity=Severity.info,
+        confidence=0.6,
+        sites=names[:5],
+        onset_step=0,
+        peak_step=0,
+        last_step=0,
+        message=f"{widest.site.name}{more} begins so wide that it multiplies a signal by "
+        f"{figure(widest.value)}; usual initializations do by 0.5 to 1.7.",
+        value=widest.value,
+        threshold=WIDE,
+        evidence=(Evidence("initial.rms", names[:5], log=True),),
+        facts={"gain": widest.value, "layers": float(len(names))},
+    )
+
+
 def _confidently_wrong(
     run: Run, found: float, expected: float, classes: float, excess: float, severe: float
 ) -> Finding:
     linear = [site for site in run.sites("output") if site.module_type in LINEAR]
-    sites = (max(linear, key=lambda site: site.order).name,) if linear else ("run",)
+    last = (max(linear, key=lambda site: site.order).name,) if linear else ("run",)
+    sites = tuple(gain.site.module for gain in wide_weights(run))[:5] or last
     bad = found - expected > max(excess, severe * expected)
     return Finding(
         severity=Severity.warning if bad else Severity.info,

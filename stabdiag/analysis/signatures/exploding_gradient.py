@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stabdiag.analysis.aftermath import aftermath
+from stabdiag.analysis.aftermath import HABIT, aftermath
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import layers, telling
@@ -23,6 +23,9 @@ from stabdiag.core.synthetic import run_of
 
 MANY = 8.0
 """Robust deviations that the tails of healthy gradient norms hardly pass; recurrent nets do."""
+
+STAYS = 12
+"""Steps at most of which a gradient is large that has grown, rather than been large here and there."""
 
 
 @signature(
@@ -64,6 +67,9 @@ def exploding_gradient(
     times the loss: the loss is then as curved as a polynomial of that degree, as in a recurrence that
     multiplies. Or the norms grow by more than `dex` decades a layer toward the input, over at least 4 layers,
     while the loss suffers.
+
+    What is told is a warning where the median of the next 12 norms is ten times the usual, or the loss rises
+    for it, and it had not come and gone three times before; critical where the run is harmed, else info.
 
     Look-alikes: gradient norms are heavy-tailed, most in recurrent nets, and a single tenfold jump is
     nothing. Steps that a gradient scaler withheld do not count. A level alone is not harm: a summed
@@ -117,7 +123,10 @@ def _grown(
     bad = harmed(run)
     rate = schedule(run).at(onset)
     after = aftermath(run, onset)
-    sustained = max(e.count for e in found) >= 3 or (after is not None and after.bad)
+    # What comes and goes, or often did and left the loss where it was, is the tail of its distribution.
+    lasting = [e for e in found if e.count >= 3 and _stays(norms[e.first :], 10 ** usual[e.first])]
+    tail = len(found) > HABIT and not bad
+    sustained = (bool(lasting) and not tail) or (after is not None and after.bad)
     facts = {
         "grad_norm": float(norms[worst.peak]),
         "usual_norm": middle,
@@ -142,6 +151,11 @@ def _grown(
         ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _stays(norms: Doubles, usual: float) -> bool:
+    """Whether most of the next steps are far above the usual, and not the highest alone."""
+    return bool(np.median(norms[:STAYS]) > 10 * usual)
 
 
 def _fastest(run: Run, onset: int, peak: int) -> tuple[str, ...]:

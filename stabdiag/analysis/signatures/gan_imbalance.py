@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,6 +19,9 @@ RECORDS = 15
 BEGIN = 3
 """Records that say where a loss began."""
 
+CRUSHED = 0.01
+"""Share of its first loss below which a side has nothing left to learn from."""
+
 
 @signature(
     "gan-imbalance",
@@ -28,16 +31,25 @@ BEGIN = 3
     causes=("learning-rate-too-low", "learning-rate-too-high", "unbounded-output-logits"),
 )
 def gan_imbalance(
-    run: Run, *, won: float = 0.05, faded: float = 0.15, lost: float = 2.0, persists: float = 100.0
+    run: Run,
+    *,
+    won: float = 0.05,
+    faded: float = 0.15,
+    lost: float = 2.0,
+    leaves: float = 0.5,
+    outpaced: float = 50.0,
+    persists: float = 100.0,
 ) -> Iterator[Finding]:
     """What it means: a discriminator that is never wrong (or a generator that always fools it) has a loss
     at its floor and no gradient left; the other side follows a signal that says nothing of where to go.
 
     How it is detected: of two optimizers with losses of their own, one side's loss is, in the median of the
-    last third of the records and at nine of ten of them, below `won` of what it was in the first records,
-    and its gradient norm below `faded` of the largest of its running medians; and the other side's loss is
-    more than `lost` times as large as at first and above it, or its gradient has faded as far. All that
-    over `persists` steps or more. A warning; critical below a fifth of `won`.
+    last third of the records and at nine of ten of them, below `won` of what it was in the first records, and
+    its gradient norm below `faded` of the largest of its running medians; and the other side's loss is more
+    than `lost` times as large as at first and above it, or its gradient has faded as far. All that over
+    `persists` steps or more. A warning; critical below 0.01. Or one side's loss is below `leaves` of its
+    first and the other's has risen as above, and the weights of the first move `outpaced` times as fast, in
+    the median of their update ratios: a warning, long before the game is lost.
 
     Look-alikes: balanced games have losses that hardly move: 1.1 to 1.4 (2 ln 2) of the discriminator, 0.7
     to 1 of the generator. A discriminator at 0.4 beside a generator at 3.6 still teaches: its gradient does
@@ -55,7 +67,8 @@ def gan_imbalance(
 
     Reference: Arjovsky and Bottou 2017 (arXiv 1701.04862); Mescheder et al. 2018 (arXiv 1801.04406).
 
-    Facts: loss_share (last over first, of the side that wins), gradient_share (last over largest),
+    Facts: loss_share (last over first, of the side that wins), gradient_share (last over largest) or
+    pace (its update ratio over the other's),
     other_loss (last over first, of the side that loses), winner (0 or 1), lr_ratio (of the side that wins
     over the other), lr (of the side that loses).
     """
@@ -71,24 +84,37 @@ def gan_imbalance(
     share = values / np.maximum(np.median(values[:BEGIN], axis=0), 1e-30)
     fade = norms / np.maximum([_largest(norms[:, i]) for i in (0, 1)], 1e-30)
     late = slice(-(len(steps) // 3), None)
+    pace = _pace(run, loss.names)
     for winner, other in ((0, 1), (1, 0)):
-        low = share[:, winner] < won
-        if (
-            np.median(share[late, winner]) >= won
-            or low[late].mean() < 0.9
-            or (signed[late, winner] < -won).any()
-        ):
-            continue
-        gone = float(np.median(fade[late, winner]))
-        rose = np.median(share[late, other]) > lost and np.median(signed[late, other]) > 0
-        if gone >= faded or not (rose or np.median(fade[late, other]) < faded):
-            continue
-        since = _mostly(low)
-        if steps[-1] - steps[since] < persists:
-            continue
-        rates = _rates(run, int(steps[since]))
-        yield _told(loss.names, steps, since, winner, share, gone, won, rates)
-        return
+        gone, rise = (float(np.median(part)) for part in (fade[late, winner], share[late, other]))
+        rose = rise > lost and np.median(signed[late, other]) > 0
+        over = gone < faded and (rose or np.median(fade[late, other]) < faded)
+        faster = pace[winner] / pace[other] if rose and pace[other] > 0 else 0.0
+        for limit, applies in ((won, over), (leaves, faster > outpaced)):
+            low = share[:, winner] < limit
+            if (
+                not applies
+                or np.median(share[late, winner]) >= limit
+                or low[late].mean() < 0.9
+                or (signed[late, winner] < -won).any()
+            ):
+                continue
+            since = _mostly(low)
+            if steps[-1] - steps[since] < persists:
+                continue
+            facts = {"gradient_share": gone} if limit == won else {"pace": faster}
+            yield _told(run, loss.names, steps, since, winner, share, limit, facts)
+            return
+
+
+def _pace(run: Run, names: Sequence[str]) -> list[float]:
+    """Median of the update ratios of each side's matrices; 0 where they are not known."""
+    if "update.ratio" not in run:
+        return [0.0] * len(names)
+    table = run.table("update.ratio")
+    columns = ([i for i, n in enumerate(table.names) if n.startswith(f"{name}.")] for name in names)
+    ratios = (table.values[:, chosen] for chosen in columns)
+    return [float(np.nanmedian(part)) if np.isfinite(part).any() else 0.0 for part in ratios]
 
 
 def _largest(norms: np.ndarray) -> float:
@@ -104,37 +130,37 @@ def _mostly(low: np.ndarray) -> int:
 
 
 def _told(
+    run: Run,
     names: tuple[str, ...],
     steps: np.ndarray,
     since: int,
     winner: int,
     share: np.ndarray,
-    gone: float,
-    won: float,
-    rates: tuple[float, ...],
+    limit: float,
+    facts: dict[str, float],
 ) -> Finding:
     late = slice(-(len(steps) // 3), None)
     value, other = float(np.median(share[late, winner])), float(np.median(share[late, 1 - winner]))
     onset = int(steps[since])
+    rates = _rates(run, onset)
+    if "pace" in facts:
+        how = f"leaves {names[1 - winner]} behind: its weights move {figure(facts['pace'])} times as fast"
+        gradient = ""
+    else:
+        how, gradient = "has won", f", its gradient {figure(100 * facts['gradient_share'])} %"
     return Finding(
-        severity=Severity.critical if value < won / 5 else Severity.warning,
+        severity=Severity.critical if value < CRUSHED else Severity.warning,
         confidence=0.85,
         sites=(names[winner], names[1 - winner]),
         onset_step=onset,
         peak_step=int(steps[since + int(np.argmin(share[since:, winner]))]),
         last_step=int(steps[-1]),
-        message=f"{names[winner]} has won: its loss is {figure(100 * value)} % of what it was, its gradient "
-        f"{figure(100 * gone)} %, while the loss of {names[1 - winner]} is {figure(other)} times as "
-        f"large, since step {onset}.",
+        message=f"{names[winner]} {how}; its loss is {figure(100 * value)} % of what it was{gradient}, "
+        f"while the loss of {names[1 - winner]} is {figure(other)} times as large, since step {onset}.",
         value=value,
-        threshold=won,
+        threshold=limit,
         evidence=(Evidence("side.loss", names), Evidence("side.grad_norm", names, log=True)),
-        facts={
-            "loss_share": value,
-            "gradient_share": gone,
-            "other_loss": other,
-            "winner": float(winner),
-        }
+        facts={"loss_share": value, "other_loss": other, "winner": float(winner), **facts}
         | ({"lr_ratio": rates[winner] / rates[1 - winner], "lr": rates[1 - winner]} if rates else {}),
     )
 
@@ -147,11 +173,22 @@ def _rates(run: Run, step: int) -> tuple[float, ...]:
     return (first, second) if first and second else ()
 
 
-def _run(rng: np.random.Generator, loss: np.ndarray, norm: np.ndarray) -> Run:
+def _run(
+    rng: np.random.Generator, loss: np.ndarray, norm: np.ndarray, ratio: np.ndarray | None = None
+) -> Run:
     noise = np.exp(0.1 * rng.standard_normal(loss.shape))
-    sites = [Site("side", "Discriminator", "Adam", order=0), Site("side", "Generator", "Adam", order=1)]
+    names = ("Discriminator", "Generator")
+    sides = [Site("side", name, "Adam", order=i) for i, name in enumerate(names)]
+    matrices = [Site("update", f"{name}.0.weight", "Linear", (64, 64)) for name in names]
     series = {"side.loss": loss * noise, "side.grad_norm": norm * noise}
-    return run_of(series, sites={"side": sites}, steps={"side": np.arange(0, 10 * len(loss), 10)})
+    if ratio is not None:
+        series["update.ratio"] = ratio
+    steps = np.arange(0, 10 * len(loss), 10)
+    return run_of(series, sites={"side": sides, "update": matrices}, steps={"side": steps, "update": steps})
+
+
+def _paced(rng: np.random.Generator, loss: np.ndarray, ratios: tuple[float, float]) -> Run:
+    return _run(rng, loss, np.full_like(loss, 0.6), np.tile(ratios, (len(loss), 1)))
 
 
 @gan_imbalance.fires_on
@@ -159,6 +196,17 @@ def _the_discriminator_is_never_wrong(rng: np.random.Generator) -> Run:
     course = np.exp(-np.arange(60) / 6)
     loss = np.column_stack([1.39 * course + 1e-3, 0.7 + 6 * (1 - course)])
     return _run(rng, loss, np.column_stack([course + 5e-3, 0.2 + 1.5 * (1 - course)]))
+
+
+@gan_imbalance.fires_on
+def _the_generator_hardly_moves(rng: np.random.Generator) -> Run:
+    course = np.linspace(0, 1, 60)
+    return _paced(rng, np.column_stack([1.39 - 1.2 * course, 0.7 + 2 * course]), (3e-2, 1e-4))
+
+
+@gan_imbalance.quiet_on
+def _slower_and_holds_its_own(rng: np.random.Generator) -> Run:
+    return _paced(rng, np.tile([1.2, 0.9], (60, 1)), (3e-2, 1e-4))
 
 
 @gan_imbalance.quiet_on

@@ -60,9 +60,10 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     batch = _samples(run)
     cut = _cut(batch, shrunk)
     # A cut that the loss confirms needs less noise to be told.
-    rose = cut is not None and _mean_rose(curve, cut[0])
+    rose = cut is not None and (_mean_rose(curve, cut[0]) or _fell_no_more(curve, cut[0]))
     limit = 1.0 / (1.0 + noise / (3 if rose else 2 if cut else 1))
-    if mean + error > limit or mean < -max(2 * error, 0.05) or curve.several:
+    overshoots = mean < -max(2 * error, 0.05) and not rose
+    if mean + error > limit or overshoots or curve.several:
         return
     start = int(tail.steps[0]) if cut is None else cut[0]
     worse = rose or (cut is not None and _level_rose(curve, cut[0]))
@@ -82,7 +83,7 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
         peak_step=start,
         last_step=int(tail.steps[-1]),
         message=f"The noise of a batch is {times} times the gradient itself{shrank}"
-        + (", and the loss has risen." if worse else "."),
+        + (", and the loss is the worse for it." if worse else "."),
         value=mean,
         threshold=1.0 / (1.0 + noise),
         evidence=(
@@ -112,6 +113,19 @@ def _mean_rose(curve: LossCurve, step: int) -> bool:
     rise = float(np.mean(after) - np.mean(before))
     error = float(np.sqrt(np.var(after) / len(after) + np.var(before) / len(before)))
     return rise > max(4.0 * error, 0.02 * max(curve.start - float(np.mean(before)), 0.0))
+
+
+def _fell_no_more(curve: LossCurve, step: int) -> bool:
+    """Whether the losses fell over the 50 before `step`, by 4 standard errors of their line, and since then,
+    in the mean of the last half, by less than a quarter of that: no curve that levels off does so at once."""
+    at = int(np.searchsorted(curve.steps, step))
+    before, after = curve.values[max(at - 50, 0) : at], curve.values[at:]
+    if len(before) < 50 or len(after) < 50 or not np.isfinite(before).all():
+        return False
+    (slope, now), variances = np.polyfit(np.arange(-len(before), 0), before, 1, cov=True)
+    late = float(np.mean(after[len(after) // 2 :]))
+    fall = -slope * len(before)
+    return bool(-slope > 4.0 * np.sqrt(variances[0, 0]) and now - late < fall / 4)
 
 
 def _samples(run: Run) -> History:

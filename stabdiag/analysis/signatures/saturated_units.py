@@ -10,6 +10,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import improves, suffers
 from stabdiag.analysis.depth import evenly
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.gain import wide_weights
 from stabdiag.analysis.robust import forward_filled
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -45,11 +46,12 @@ def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9
     """What it means: sigmoids or tanhs whose input is so large that their slope is next to nothing: they
     pass on a sign, and no gradient.
 
-    How it is detected: the share of a layer's outputs at which the slope is below a hundredth of the
-    steepest (a tanh beyond ±0.995) is above `saturated` at the last three records. It is a warning where
-    the loss suffers, critical where the share is then above `nearly_all` in a layer. A layer that was above
-    `nearly_all` from the first steps on, and for a hundred of them, cuts off what is before it: a warning
-    as well. Otherwise it is info. The layer nearest to the output counts only together with another one.
+    How it is detected: the share of a layer's outputs at which the slope is below a hundredth of the steepest
+    (a tanh beyond ±0.995) is above `saturated` at the last three records. It is a warning where the loss
+    suffers, critical where the share is then above `nearly_all` in a layer. A layer that was above
+    `nearly_all` from the first steps on, and for a hundred of them, cuts off what is before it: a warning as
+    well; above `saturated` does where its weight began with a gain of 10 and more. Otherwise it is info. The
+    layer nearest to the output counts only together with another one, or where its weight began so.
 
     Look-alikes: gates are meant to open and close. A tanh at the output of a generator is saturated where
     the picture is black or white. A layer that is sure of itself at the end of a training that went well.
@@ -79,13 +81,15 @@ def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9
     with np.errstate(invalid="ignore"):
         above = filled > saturated
     now = np.flatnonzero(above[-3:].all(axis=0))
-    if not now.size or (len(names) > 1 and now.tolist() == [len(names) - 1]):
+    wide = [_begins_wide(run, table.sites[i].order) for i in order]
+    if not now.size or (len(names) > 1 and now.tolist() == [len(names) - 1] and not wide[-1]):
         return
     since = np.array([int(np.flatnonzero(~above[:, i])[-1]) + 1 if not above[:, i].all() else 0 for i in now])
     ranked = now[np.lexsort((now, since))]
     worst = int(now[np.argmax(filled[-1, now])])
     value, onset = float(filled[-1, worst]), int(steps[since.min()])
-    cut = value > nearly_all and onset <= START and worst != len(names) - 1 and steps[-1] - onset >= LASTING
+    lasts = onset <= START and steps[-1] - onset >= LASTING
+    cut = lasts and (wide[worst] or (value > nearly_all and worst != len(names) - 1))
     bad = suffers(run, onset) and not improves(run, onset)
     units = float("nan")
     if "saturation.units" in run:
@@ -112,6 +116,12 @@ def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9
     )
 
 
+def _begins_wide(run: Run, order: int) -> bool:
+    """Whether the layer at that place of the forward pass, or the one before it, began with a weight that
+    drives any activation to its ends."""
+    return any(order - 1 <= gain.site.order <= order for gain in wide_weights(run))
+
+
 def _run(share: np.ndarray, loss: np.ndarray, kind: str = "Tanh") -> Run:
     sites = [Site("saturation", f"layers.{i}", kind, order=i) for i in range(share.shape[1])]
     series = {"saturation.share": share, "saturation.units": share, "run.loss": loss}
@@ -124,6 +134,23 @@ def _run(share: np.ndarray, loss: np.ndarray, kind: str = "Tanh") -> Run:
 def _most_are_and_nothing_is_learned(rng: np.random.Generator) -> Run:
     share = np.clip(0.05 + 0.1 * np.arange(40), 0, 0.95)[:, None] * np.ones(4) - 0.05 * rng.random((40, 4))
     return _run(share, 2.3 + 0.02 * rng.standard_normal(400))
+
+
+@saturated_units.fires_on
+def _half_of_them_by_a_weight_that_began_too_wide(rng: np.random.Generator) -> Run:
+    sites = [Site("saturation", f"layers.{i}", "Linear", order=i) for i in range(4)]
+    started = [Site("initial", f"{site.name}.weight", "Linear", (64, 64), order=site.order) for site in sites]
+    share = 0.05 * rng.random((40, 4))
+    share[:, 1] += 0.7
+    return run_of(
+        {
+            "saturation.share": share,
+            "initial.rms": np.array([[0.07, 7.0, 0.07, 0.07]]),
+            "run.loss": 0.1 + 2.2 * np.exp(-np.arange(400) / 100) + 0.02 * rng.standard_normal(400),
+        },
+        sites={"saturation": sites, "initial": started},
+        steps={"saturation": np.arange(0, 400, 10)},
+    )
 
 
 @saturated_units.quiet_on

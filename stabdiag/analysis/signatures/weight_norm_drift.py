@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +15,13 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.norm_drift import Drift, beyond_updates, growing, shrinking
 from stabdiag.analysis.robust import Doubles, forward_filled
 from stabdiag.analysis.step_size import schedule, weight_decay
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
-
-AT_ONCE = 0.2
-"""Growth of a logarithm in a step."""
-
-SETTLED = 0.1
-"""Share of the run in which weights find their scale."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """`rows` are the positions that were looked at, `change` [matrices] the largest logarithm of growth
-    within a tenth of the run, or the loss of norm since the start; `at` where it began.
-    """
-
-    change: Doubles
-    at: int
-    grows: bool
 
 
 @signature(
@@ -54,7 +37,13 @@ class Drift:
         "edge-of-stability",
         "norm-statistics-mismatch",
     ),
-    causes=("weight-decay-too-low", "weight-decay-too-high", "learning-rate-too-high"),
+    causes=(
+        "weights-overwritten",
+        "weight-decay-too-low",
+        "weight-decay-too-high",
+        "unbounded-attention-logits",
+        "learning-rate-too-high",
+    ),
 )
 def weight_norm_drift(
     run: Run,
@@ -63,6 +52,7 @@ def weight_norm_drift(
     shrunk: float = 0.2,
     starved: float = 0.01,
     most: float = 0.5,
+    unaided: float = 1.5,
     forgets: float = 0.03,
 ) -> Iterator[Finding]:
     """What it means: nothing holds the weights at their scale. Growing ones make each step smaller in
@@ -72,8 +62,10 @@ def weight_norm_drift(
     after its first tenth, and not from one step to the next: info. A warning where that has a consequence:
     the update ratio of these matrices has fallen to `starved` of what it was, or the output's logits, by the
     normalizer of their softmax or by their mean, have grown by 2 nat and more in the same time while the run
-    got worse. Or norms have fallen to `shrunk` of where they began in the share `most` of all matrices, and
-    the run ends worse than it had been, or has learned nothing, or weights are the mean of the updates of the
+    got worse; and, from `unaided`-fold on, where its growth in three intervals between records and more was
+    beyond three times what the updates recorded there amount to: something else writes to it, and will not
+    stop. Or norms have fallen to `shrunk` of where they began in the share `most` of all matrices, and the
+    run ends worse than it had been, or has learned nothing, or weights are the mean of the updates of the
     last 1/(lr·λ) steps, which are no more than the share `forgets` of the run: a warning. Calibrated on small
     transformers with weight decay 0 (grows 1.2-fold in a tenth at 1e-2, which is benign) to 50 (shrinks to
     0.1 and is lost), and on 140 healthy runs of 67,000 steps: no alarm.
@@ -87,7 +79,8 @@ def weight_norm_drift(
     Reference: Wang & Aitchison 2024 (decay as the memory of an average, arXiv 2405.13698); Kosson et al. 2023
     (Rotational equilibrium, arXiv 2305.17212); Defazio 2025 (arXiv 2506.02285).
 
-    Facts: growth (factor in a tenth of the run, or since the start), norm_start, norm_end, decay_sum (Σ
+    Facts: growth (factor in a tenth of the run, or since the start), unaided (factor beyond what updates
+    account for, where that is told), norm_start, norm_end, decay_sum (Σ
     lr·λ), update_ratio_left, harmed.
     """
     table = run.table("weight.norm")
@@ -99,64 +92,23 @@ def weight_norm_drift(
     norms = forward_filled(np.where(np.isfinite(norms) & (norms > 0), norms, np.nan))
     names = tuple(table.sites[i].name for i in chosen)
     bad = harmed(run)
-    drift = _shrinking(steps, norms, shrunk, most)
+    drift = shrinking(steps, norms, shrunk, most)
     # It may have shrunk in any step since it was last seen.
     lost = drift is not None and (bad or _stuck(run, int(steps[max(drift.at - 1, 0)])))
     if drift is not None and not lost and _memory(run) > forgets * run.steps:
         drift = None
-    drift = drift or _growing(run, steps, norms, growth)
+    drift = drift or beyond_updates(run, steps, names, norms, unaided) or growing(run, steps, norms, growth)
     if drift is None:
         return
     sites = telling(names, drift.change if drift.grows else -drift.change)
-    sites = tuple(
-        s for s in sites if abs(drift.change[names.index(s)]) > abs(np.log(growth if drift.grows else shrunk))
-    )
+    least = unaided if drift.unaided else growth if drift.grows else shrunk
+    sites = tuple(s for s in sites if abs(drift.change[names.index(s)]) > abs(np.log(least)))
     left = _ratio_left(run, sites, int(steps[drift.at]))
     swollen = _swollen(run, int(steps[drift.at]))
-    consequence = left < starved or (swollen > 2.0 and bad) if drift.grows else True
+    consequence = left < starved or (swollen > 2.0 and bad) if drift.grows and not drift.unaided else True
     yield _finding(
         run, drift, sites, (steps, norms[:, [names.index(s) for s in sites]]), consequence, left, bad
     )
-
-
-def _growing(run: Run, steps: NDArray[np.int64], norms: Doubles, growth: float) -> Drift | None:
-    later = np.searchsorted(steps, steps + run.steps / 10)
-    inside = (later < len(steps)) & (steps >= SETTLED * run.steps)
-    if not inside.any():
-        return None
-    logs = np.log(norms)
-    logs[1:] -= _leaps(steps, logs, float(np.log(growth)))
-    change = logs[later[inside]] - logs[inside]
-    known = np.isfinite(change)
-    largest = np.where(known.any(axis=0), np.max(np.where(known, change, -np.inf), axis=0), np.nan)
-    if not (largest > np.log(growth)).any():
-        return None
-    row = int(np.flatnonzero((change > np.log(growth)).any(axis=1))[0])
-    window = slice(int(np.flatnonzero(inside)[row]), int(later[inside][row]) + 1)
-    # Of the window that grows so much, it began where a tenth of that was passed.
-    grown = logs[window] - logs[window.start]
-    begun = (grown > 0.1 * np.log(growth)) & (change[row] > np.log(growth))
-    return Drift(largest, window.start + int(np.argmax(begun.any(axis=1))), True)
-
-
-def _leaps(steps: NDArray[np.int64], logs: Doubles, least: float) -> Doubles:
-    """[records - 1, matrices]: by how much the logarithms have grown at one go so far: by more than `least`
-    from one record to the next, and `AT_ONCE` a step. That is no drift: something wrote to the weight."""
-    grown = np.diff(logs, axis=0)
-    at_once = (grown > least) & (grown > AT_ONCE * np.diff(steps)[:, None])
-    return np.asarray(np.cumsum(np.where(at_once, grown, 0.0), axis=0))
-
-
-def _shrinking(steps: NDArray[np.int64], norms: Doubles, shrunk: float, most: float) -> Drift | None:
-    first = np.argmax(np.isfinite(norms), axis=0)
-    begun = norms[first, np.arange(norms.shape[1])]
-    change = np.log(norms / begun)
-    low = (change < np.log(shrunk)).mean(axis=1) > most
-    at = int(np.argmax(low))
-    # Adam may throw weights of nothing back up at the end.
-    if not low[at:].mean() >= 0.5 or not low.any():
-        return None
-    return Drift(np.median(change[at:], axis=0), at, False)
 
 
 def _stuck(run: Run, step: int) -> bool:
@@ -232,14 +184,20 @@ def _finding(
         "harmed": float(bad),
         "decay_sum": float((weight_decay(run) or 0.0) * rates.values.sum()) if len(rates) else 0.0,
     }
+    if drift.unaided:
+        facts["unaided"] = factor
     onset = int(steps[drift.at])
     words = (
-        f"grows {figure(factor)}-fold within a tenth of the run"
+        f"grows {figure(factor)}-fold beyond what the optimizer's steps can have done"
+        if drift.unaided
+        else f"grows {figure(factor)}-fold within a tenth of the run"
         if drift.grows
         else f"has shrunk to {figure(factor)} of what it was"
     )
     then = ""
-    if consequence and drift.grows:
+    if drift.unaided:
+        then = ": something else writes to it"
+    elif consequence and drift.grows:
         then = (
             f", and a step changes it by {figure(left)} of what it did"
             if left < 0.01
@@ -288,6 +246,16 @@ def _decays_away(rng: np.random.Generator) -> Run:
 @weight_norm_drift.fires_on
 def _remembers_a_few_batches(rng: np.random.Generator) -> Run:
     return _run(rng, 4.0 * np.exp(-np.arange(100) * 0.05), np.full(100, 5e-3), decay=100.0)
+
+
+@weight_norm_drift.fires_on
+def _grows_though_the_steps_are_small(rng: np.random.Generator) -> Run:
+    return _run(rng, 4.0 * np.exp(np.clip(np.arange(100) - 30, 0, 6) * 0.15), np.full(100, 1e-3))
+
+
+@weight_norm_drift.quiet_on
+def _is_set_anew_once(rng: np.random.Generator) -> Run:
+    return _run(rng, np.where(np.arange(100) < 50, 4.0, 9.0), np.full(100, 1e-3))
 
 
 @weight_norm_drift.quiet_on
