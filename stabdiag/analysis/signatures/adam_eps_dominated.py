@@ -47,9 +47,9 @@ def adam_eps_dominated(
     update is below `short` of what the optimizer makes of gradients that are noise (in learning rates, in
     rms: sqrt((1 - β1) / (1 + β1)), 0.229 for Adam, where its healthy updates lie between 0.17 and 0.39; at
     first 0.59 for NAdam, 1 for Adafactor and for RMSprop without momentum, 1/√t for Adagrad); at all recorded
-    steps of a stretch of 20 steps and five records, or of 100 and three. Matrices whose gradient is exactly zero,
-    and those whose silent rows alone make up that share, are left out. It is a warning where `most` of the
-    weight matrices, by number of elements, are so, before the loss has come down to `spent` of where it
+    steps of a stretch of 20 steps and five records, or of 100 and three. Matrices whose gradient is exactly
+    zero, and those whose silent rows alone make up that share, are left out. It is a warning where `most` of
+    the weight matrices, by number of elements, are so, before the loss has come down to `spent` of where it
     began; else info. Of 7,650 healthy steps none had an update below 0.1 with such a share. In small
     transformers it begins at ε 1e-2 (update 0.056, loss 3.85 for 3.52); 1e-3 is felt (0.142, 3.58) and is not
     told. No alarm in 89 healthy runs of 40,000 steps.
