@@ -157,6 +157,12 @@ def test_epsilon_dominates_since_the_first_steps_where_it_did_so_in_them():
     assert only("adam-eps-dominated", optimizer(eps_share=share, step=step)).onset_step == 200
 
 
+def test_epsilon_dominates_since_the_updates_are_short_in_steps_that_are_judged():
+    share, step = np.full((400, 4), 0.9), np.full((400, 4), 0.25)
+    step[200:] = 0.03
+    assert only("adam-eps-dominated", optimizer(eps_share=share, step=step)).onset_step == 200
+
+
 def test_rows_without_a_gradient_do_not_count_as_dominated_by_epsilon():
     share, step = np.full((400, 4), 0.9), np.full((400, 4), 0.25 * np.sqrt(0.1))
     run = optimizer(eps_share=share, step=step)

@@ -141,7 +141,7 @@ OF_OTHER_OPTIMIZERS = {
     ("lower-beta2=0.9", rmsprop): setting("alpha", lambda alpha, step: 0.9),
     ("lower-epsilon=1e-10", rmsprop): setting("eps", lambda eps, step: 1e-10),
     ("clip-updates=0.9", rmsprop): stable(lambda state: state["square_avg"], 1e-6),
-    ("raise-epsilon=0.01", adafactor): setting("eps", lambda eps, step: (0.01, eps[1])),
+    ("raise-epsilon=0.5", adafactor): setting("eps", lambda eps, step: (0.5, eps[1])),
 }
 
 

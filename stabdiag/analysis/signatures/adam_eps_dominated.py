@@ -142,11 +142,10 @@ def _begun(run: Run, judged: int, sites: tuple[str, ...], share: float) -> int:
     not judged, but tell when it began."""
     table = run.table("optimizer.eps_share")
     columns = [table.names.index(name) for name in sites]
-    ages = ages_at(run, table.steps)
+    young = ages_at(run, table.steps) <= UNSETTLED
     begun = judged
     for row in range(int(np.searchsorted(table.steps, judged)) - 1, -1, -1):
-        same = ages[row] <= UNSETTLED and judged - table.steps[row] < ages_at(run, np.array([judged]))[0]
-        if not same or not np.nanmedian(table.values[row, columns]) > share:
+        if not young[row] or not median(table.values[row, columns], axis=0) > share:
             break
         begun = int(table.steps[row])
     return begun
