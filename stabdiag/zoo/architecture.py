@@ -18,9 +18,16 @@ Build = Callable[..., Parts]
 
 @dataclass(frozen=True)
 class Architecture:
-    """`build(seed, batch, **shape)` makes it, with its data. `traits` say what can be planted in it. `lr` is
-    a rate at which Adam trains it well, `sgd_lr` the same for gradient descent with momentum. `optimizers`
-    are those that train it at all; empty: any."""
+    """`build(seed, batch, **shape)` makes it, with its data. `lr` is a rate at which Adam trains it well,
+    `sgd_lr` the same for gradient descent with momentum. `optimizers` are the traits of those that train it
+    at all; empty: any.
+
+    `traits` say what it has, and so what can be planted in it. Of its data: `tokens`, `pictures`, `vectors`
+    or `signals`; `edges` where samples are joined; `solvable` where the loss can come near zero. Of what is
+    learned: `classes`, `tokens` or `values`; `causal` where the next token is; `contrastive` where samples
+    are told from each other. Of its blocks: `stream` where each adds to one residual stream that no norm
+    bounds, `stack` where these are moreover the items of one list, called in a row. The others are names of
+    layers."""
 
     id: str
     build: Build
@@ -51,6 +58,9 @@ class Architecture:
             warmup=self.warmup,
             clip=self.clip,
             seed=seed,
+            recipe=dict(
+                architecture=self.id, optimizer=optimizer, seed=seed, batch=batch, steps=steps, **shape
+            ),
         )
 
 

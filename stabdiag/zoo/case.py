@@ -12,9 +12,6 @@ from stabdiag.zoo.fault import FAULTS, Fault, Planted
 from stabdiag.zoo.training import Training
 from stabdiag.zoo.world import share
 
-TWIN = "healthy"
-"""The control that changes nothing: what a fault is compared with."""
-
 
 @dataclass(frozen=True)
 class Case:
@@ -47,11 +44,11 @@ class Case:
 
     @property
     def twin(self) -> Case:
-        """The healthy training of the same seed, shape and data."""
+        """The healthy training of the same seed, shape and data: what a fault is compared with."""
         fault = FAULTS[self.subject]
         special = fault.shape or fault.batch or fault.steps or fault.world > 1
         return Case(
-            TWIN, self.architecture, self.optimizer, self.seed, shaped_for=fault.id if special else ""
+            fault.sound, self.architecture, self.optimizer, self.seed, shaped_for=fault.id if special else ""
         )
 
     @property

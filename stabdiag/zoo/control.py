@@ -9,9 +9,9 @@ from typing import Any
 
 from stabdiag.core.registry import Registry
 from stabdiag.zoo.architecture import Architecture
-from stabdiag.zoo.fault import fits
 from stabdiag.zoo.optimizer import NamedOptimizer
 from stabdiag.zoo.training import Training
+from stabdiag.zoo.traits import fits
 
 Prepare = Callable[[Training], None]
 
@@ -24,6 +24,7 @@ class Control:
     id: str
     prepare: Prepare
     needs: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     shape: Mapping[str, Any] = field(default_factory=dict)
     optimizers: tuple[str, ...] = ()
     batch: int | None = None
@@ -35,7 +36,7 @@ class Control:
         return inspect.getdoc(self.prepare) or ""
 
     def fits(self, architecture: Architecture, optimizer: NamedOptimizer) -> bool:
-        return fits(self.needs, self.optimizers, architecture, optimizer)
+        return fits(self, architecture, optimizer, ())
 
 
 CONTROLS: Registry[Control] = Registry("control", "stabdiag.zoo.controls")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from stabdiag.core.registry import Registry
 from stabdiag.zoo.architecture import Architecture
 from stabdiag.zoo.optimizer import NamedOptimizer
 from stabdiag.zoo.training import Training
+from stabdiag.zoo.traits import fits
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,19 @@ class Fault:
 
     `plant` puts it into a training, as strong as `dose`, somewhere and at some step that it draws from the
     training's own random numbers. `doses` go from benign to fatal; one from `found_from` on has to be
-    found, a weaker one only where it does harm (infinite: none has to, where all depends on the place). A
-    right diagnosis has one of `signatures` (the first is its proper name) as the root of an incident of at
-    least severity `least`, one of `causes`, and one of `fixes`, the first of which undoes what was planted:
-    the twin is the training with it. `follows` are further signatures that tell the truth about it. It can
-    be planted in architectures that have all traits `needs` ("a|b": either), made with `shape`, to which the
-    fault itself adds `broken`, and trained by one of `optimizers` (empty: by any), in `world` processes.
-    `leads` where something can be seen before the loss shows it."""
+    found, a weaker one only where it does harm (infinite: none has to, where all depends on the place).
+
+    A right diagnosis has one of `signatures` (the first is its proper name) as the root of an incident of at
+    least severity `least`, one of `causes`, and one of `fixes`. `follows` are further signatures that tell
+    the truth about it. `leads` where something can be seen before the loss shows it.
+
+    It can be planted in architectures that have all traits `needs` ("a|b": either) and none of `without`,
+    made with `shape`, to which the fault itself adds `broken`, and trained by an optimizer with one of the
+    traits `optimizers` (empty: by any), in `world` processes. It is compared with the control `sound` of the
+    same seed and shape, its healthy twin.
+
+    `undoes` where the first of `fixes` undoes what was planted: the twin is the training with it. `recurs`
+    where it comes again when the training is repeated, as a fault of the machine does not."""
 
     id: str
     plant: Plant
@@ -49,6 +56,7 @@ class Fault:
     doses: tuple[float, ...] = (1.0,)
     found_from: float = 0.0
     needs: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     shape: Mapping[str, Any] = field(default_factory=dict)
     broken: Mapping[str, Any] = field(default_factory=dict)
     optimizers: tuple[str, ...] = ()
@@ -57,26 +65,22 @@ class Fault:
     world: int = 1
     least: str = "warning"
     leads: bool = False
+    undoes: bool = True
+    recurs: bool = True
+    sound: str = "healthy"
 
     @property
     def doc(self) -> str:
         return inspect.getdoc(self.plant) or ""
 
+    def has_to_be_found(self, dose: float) -> bool:
+        """Even where it does no harm."""
+        if self.found_from not in self.doses:
+            return self.found_from == 0.0
+        return self.doses.index(dose) >= self.doses.index(self.found_from)
+
     def fits(self, architecture: Architecture, optimizer: NamedOptimizer) -> bool:
-        return fits(self.needs, self.optimizers, architecture, optimizer)
-
-
-def fits(
-    needs: Sequence[str], optimizers: Sequence[str], architecture: Architecture, optimizer: NamedOptimizer
-) -> bool:
-    """Whether a combination has what is needed; `adaptive` stands for all optimizers of Adam's family."""
-
-    def among(wanted: Sequence[str]) -> bool:
-        return not wanted or optimizer.id in wanted or ("adaptive" in wanted and optimizer.adaptive)
-
-    has = architecture.traits | {architecture.id}
-    trained = among(optimizers) and among(architecture.optimizers)
-    return trained and all(has.intersection(need.split("|")) for need in needs)
+        return fits(self, architecture, optimizer, self.broken)
 
 
 FAULTS: Registry[Fault] = Registry("fault", "stabdiag.zoo.faults")

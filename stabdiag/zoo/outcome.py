@@ -66,9 +66,7 @@ class Outcome:
         fault = self.fault
         if fault is None or self.planted is None:
             return False
-        order = list(fault.doses)
-        enough = order.index(fault.found_from) if fault.found_from in order else len(order)
-        strong = not fault.found_from or order.index(self.case.dose) >= enough
+        strong = fault.has_to_be_found(self.case.dose)
         return strong or (self.harmed is not None and self.harmed >= self.planted.step)
 
     @property

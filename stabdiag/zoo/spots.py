@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stabdiag.zoo.training import Batch, Training
+
+POSITIONS = ("positions.weight", "places.weight", "position", "pos_embed", "positional_embedding")
+"""Names of what is learned for each position, [..., positions, width]."""
 
 QUERIES = {"qkv.weight": 3, "in_proj_weight": 3, "query.weight": 1, "to_q.weight": 1}
 """Names of the matrices that make queries, and how many parts of equal size they have, queries first."""
@@ -34,14 +38,53 @@ def matrix(training: Training, within: str) -> tuple[str, nn.Parameter]:
     return training.random.choice(found)
 
 
-def queries(training: Training, within: str) -> tuple[str, Tensor]:
-    """The attention module below `within`, and the rows of its weights that make queries, as a view."""
+def queries(training: Training) -> tuple[str, Tensor]:
+    """The attention module of a block that has one, and the rows of its weights that make queries, as a
+    view."""
+    found: dict[str, tuple[str, Tensor]] = {}
     for name, p in training.model.named_parameters():
         ending = next((e for e in QUERIES if name.endswith(e)), None)
-        if ending and name.startswith(f"{within}."):
+        within = next((block for block in training.parts.blocks if name.startswith(f"{block}.")), None)
+        if ending and within:
             owner = name.removesuffix(ending).removesuffix(".")
-            return owner, p.data[: len(p) // QUERIES[ending]]
-    raise LookupError(f"{within} has no attention")
+            found.setdefault(within, (owner, p.data[: len(p) // QUERIES[ending]]))
+    return found[training.random.choice(list(found))]
+
+
+def positions(model: nn.Module) -> Tensor:
+    """What is learned for each position, a view [..., positions, width]."""
+    return next(p.data for name, p in model.named_parameters() if name.endswith(POSITIONS))
+
+
+def closing(training: Training, within: str) -> nn.Linear | nn.Conv2d:
+    """The last layer of the block `within`: what closes its last branch, where it has several."""
+    layers = [
+        m for m in training.model.get_submodule(within).modules() if isinstance(m, nn.Linear | nn.Conv2d)
+    ]
+    return layers[-1]
+
+
+def rectified(training: Training) -> tuple[str, nn.Parameter]:
+    """A module that holds a ReLU, and the bias of what goes straight into that."""
+    found = [
+        (name, before.bias)
+        for name, module in training.model.named_modules()
+        for before, after in pairwise(module.children())
+        if isinstance(after, nn.ReLU) and isinstance(getattr(before, "bias", None), nn.Parameter)
+    ]
+    return training.random.choice(found)
+
+
+def gradients(training: Training) -> set[str]:
+    """Names of the parameters that the loss of a batch reaches. Leaves no trace in the training."""
+    model = training.model
+    names, weights = zip(*model.named_parameters(), strict=True)
+    with torch.random.fork_rng():
+        model.eval()
+        loss = training.loss(training.parts.batches(0))
+        model.train()
+    given = torch.autograd.grad(loss, weights, allow_unused=True)
+    return {name for name, gradient in zip(names, given, strict=True) if gradient is not None}
 
 
 def head(training: Training) -> tuple[str, nn.Linear]:

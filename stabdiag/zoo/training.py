@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,8 @@ class Parts:
 @dataclass
 class Training:
     """Parts, and how they are trained. `lr` is reached after `warmup` steps and falls along half a cosine to
-    `final` of it. `before` and `after` are called with the number of the step, around it."""
+    `final` of it. `before` and `after` are called with the number of the step, around it. `recipe` are the
+    architecture and the arguments that it was made of."""
 
     parts: Parts
     make_optimizer: MakeOptimizer
@@ -52,6 +54,7 @@ class Training:
     warmup: int
     clip: float
     seed: int
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     rank: int = 0
     final: float = 0.1
     accumulate: int = 1

@@ -34,10 +34,13 @@ class Tried:
 
 
 def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
-    """None where no fix can be tried, or where the fault does not come again. What was tried is kept beside
-    the recording, and not tried again."""
+    """None where no fix can be tried, where the fault did not come again, or where it would not in a replay
+    by its owner, however often it is planted here. What was tried is kept beside the recording, and not tried
+    again."""
     fault, right = outcome.fault, outcome.right
-    if fault is None or right is None or right.severity < Severity.warning or outcome.case.world > 1:
+    if fault is None or right is None or right.severity < Severity.warning:
+        return None
+    if not fault.recurs or outcome.case.world > 1:
         return None
     home = folder / outcome.case.name
     first = right.fixes[:NEAR]
@@ -46,7 +49,8 @@ def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
         return None
     marks = {trial.id: trial.mark == CURED for trial in result.trials if trial.mark} if result else {}
     twin = folder / outcome.case.twin.name
-    undone = {fix: _sound(twin) for fix in fault.fixes[:1] if fix in first and fix not in marks}
+    undoing = fault.fixes[:1] if fault.undoes else ()
+    undone = {fix: _sound(twin) for fix in undoing if fix in first and fix not in marks}
     cured = tuple((undone | marks).get(fix) for fix in first)
     replayed = tuple(marks[fix] for fix in first if fix in marks)
     placebo = marks.get(PLACEBO) if replayed else None

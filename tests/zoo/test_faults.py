@@ -139,7 +139,7 @@ def test_flipped_bit_changes_one_weight(planted):
 
 
 def test_uninitialized_layers_hold_absurd_numbers_and_the_loss_too(planted):
-    fault = replace(FAULTS["uninitialized-layers"], needs=("mlp",))
+    fault = replace(FAULTS["uninitialized-layers"], needs=("vectors", "classes"))
     training, truth = planted(fault)
     held = [w for n, w in weights(training).items() if fnmatchcase(n, truth.sites[0]) and w.dim() >= 2]
     assert all(w.abs().max() > 1e20 for w in held)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from stabdiag.core.finding import Severity
+from stabdiag.zoo import trials
 from stabdiag.zoo.case import Case
-from stabdiag.zoo.outcome import judge
+from stabdiag.zoo.fault import FAULTS, Planted
+from stabdiag.zoo.outcome import Outcome, Told, judge
 from stabdiag.zoo.runner import run_cases
 from stabdiag.zoo.score import Share
 from stabdiag.zoo.trials import Tried, shares, try_fixes
@@ -31,6 +34,36 @@ def test_of_a_change_of_code_that_undoes_the_fault_the_healthy_twin_tells(tmp_pa
     tried = try_fixes(outcome, tmp_path, 2)
     assert outcome.right.fixes[0] == "normalize-input"
     assert (tried.cured[0], tried.placebo) == (True, None)
+
+
+def named(fault):
+    """An outcome in which the fault was named, and its true fixes were advised."""
+    entry = FAULTS[fault]
+    right = Told(entry.signatures[0], Severity.critical, 0, (), entry.causes, entry.fixes)
+    case = Case(fault, "mlp", "adam", 1, entry.doses[-1])
+    return Outcome(case, Planted(), 100, 1, (right,))
+
+
+@pytest.fixture
+def nothing_replayed(monkeypatch):
+    monkeypatch.setattr(trials, "_replayed", lambda outcome, home, jobs: None)
+    monkeypatch.setattr(trials, "_sound", lambda twin: True)
+
+
+@pytest.mark.parametrize("fault", ["flipped-bit", "corrupted-row", "stalled-loader"])
+def test_a_fault_of_the_machine_is_not_tried(fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "_replayed", lambda *_: pytest.fail("it was replayed"))
+    assert try_fixes(named(fault), tmp_path, 1) is None
+
+
+def test_the_twin_tells_of_the_first_fix_alone(tmp_path, nothing_replayed):
+    assert try_fixes(named("raw-input"), tmp_path, 1) == Tried((True,))
+    assert try_fixes(named("double-softmax"), tmp_path, 1).cured == (True,)
+
+
+@pytest.mark.parametrize("fault", ["lost-optimizer-state", "shifted-data", "outlier-channel"])
+def test_the_twin_tells_nothing_where_no_fix_undoes_what_was_planted(fault, tmp_path, nothing_replayed):
+    assert try_fixes(named(fault), tmp_path, 1) is None
 
 
 def test_shares_count_faults():

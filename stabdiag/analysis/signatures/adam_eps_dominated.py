@@ -52,7 +52,8 @@ def adam_eps_dominated(
     the weight matrices, by number of elements, are so, before the loss has come down to `spent` of where it
     began; else info. Of 7,650 healthy steps none had an update below 0.1 with such a share. In small
     transformers it begins at ε 1e-2 (update 0.056, loss 3.85 for 3.52); 1e-3 is felt (0.142, 3.58) and is not
-    told. No alarm in 89 healthy runs of 40,000 steps.
+    told. No alarm in 89 healthy runs of 40,000 steps, nor in 88 with RMSprop, NAdam, Adafactor and others, of
+    31,600 steps.
 
     Look-alikes: long runs at a constant rate with β2 0.999 sink to 0.10 in health; after a blow-up the
     second moment is huge, and the update small with ε far below it. A run that fits its data to the last

@@ -5,7 +5,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Batch, Training
 
 
-@control("curriculum", needs=("gpt|markov-gpt|lstm|experts",))
+@control("curriculum", needs=("tokens", "causal"))
 def prepare(training: Training) -> None:
     """Sequences become longer in stages: the loss steps a little at each, and learning goes on."""
 

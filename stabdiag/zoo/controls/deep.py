@@ -4,6 +4,6 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("deep", needs=("gpt|markov-gpt|resnet|experts",), shape={"layers": 6}, steps=300)
+@control("deep", needs=("residual",), shape={"layers": 6}, steps=300)
 def prepare(training: Training) -> None:
     """Twice as deep."""

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("dropout", needs=("gpt|mlp|conv|lstm|encoder",), shape={"dropout": 0.2})
+@control("dropout", shape={"dropout": 0.2})
 def prepare(training: Training) -> None:
     """Dropout, and evaluations without it in between."""
     training.evaluate_every = 50

@@ -6,7 +6,7 @@ from stabdiag.zoo.training import Training
 POOL = 128
 
 
-@control("several-epochs", needs=("gpt|markov-gpt|conv|mlp|lstm|vae",))
+@control("several-epochs", without=("adversarial",))
 def prepare(training: Training) -> None:
     """A data set of 128 batches is seen three times, in another order each time."""
     sound = training.parts.batches

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("frozen-layers", needs=("gpt|markov-gpt|resnet|encoder|mlp",))
+@control("frozen-layers", needs=("stream|classes",))
 def prepare(training: Training) -> None:
     """The first block is frozen on purpose: its parameters ask for no gradient."""
     training.model.get_submodule(training.parts.blocks[0]).requires_grad_(False)

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("full-batch", needs=("regression|mlp",), optimizers=("sgd",), steps=800)
+@control("full-batch", needs=("vectors",), optimizers=("descends",), steps=800)
 def prepare(training: Training) -> None:
     """Gradient descent on all the data at once, at the edge of stability: not monotone, and it learns."""
     sound = training.parts.batches

@@ -7,7 +7,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Batch, Training
 
 
-@control("heavy-tails", needs=("regression|rnn",))
+@control("heavy-tails", needs=("values",), without=("contrastive",))
 def prepare(training: Training) -> None:
     """A few targets in a thousand are outliers: single losses stand out, and training is sound."""
 

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("high-lr", needs=("gpt|markov-gpt|lstm|conv|mlp",), optimizers=("adam", "adamw", "adamw-999"))
+@control("high-lr", without=("adversarial",), optimizers=("adaptive",))
 def prepare(training: Training) -> None:
     """Five times the usual learning rate, which is high and does no harm."""
     training.lr *= 5

@@ -7,7 +7,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Batch, Training
 
 
-@control("rare-classes", needs=("mlp|conv|resnet|gru",))
+@control("rare-classes", needs=("classes",), without=("edges",))
 def prepare(training: Training) -> None:
     """Nine of ten samples are of one class: the loss begins low."""
     sound = training.parts.batches

@@ -4,6 +4,6 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("long-run", needs=("mlp|conv|regression|gan|vae",), steps=1500)
+@control("long-run", needs=("vectors|adversarial|latent|batchnorm",), steps=1500)
 def prepare(training: Training) -> None:
     """Several times as long: the loss has long been flat in the end."""

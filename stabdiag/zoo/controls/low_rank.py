@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from stabdiag.zoo.control import control
+from stabdiag.zoo.pretrained import pretrain
 from stabdiag.zoo.training import Training
 
 
@@ -22,19 +23,15 @@ class LowRank(nn.Module):
 
 @control(
     "low-rank-tuning",
-    needs=("gpt|markov-gpt|mlp|encoder",),
-    optimizers=("adam", "adamw", "adamw-999"),
+    needs=("transformer|vectors",),
+    without=("router",),
+    optimizers=("adaptive",),
     steps=300,
 )
 def prepare(training: Training) -> None:
     """A trained model is frozen, and small additions to its matrices, which begin at zero, are trained on."""
-    training.prepare()
-    training.run()
-    training.optimizers.clear()
-    training.losses.clear()
+    pretrain(training)
     training.model.requires_grad_(False)
     for name in training.parts.blocks:
         for layer in [m for m in training.model.get_submodule(name).modules() if isinstance(m, nn.Linear)]:
             parametrize.register_parametrization(layer, "weight", LowRank(layer.weight))
-    sound = training.parts.batches
-    training.parts.batches = lambda index: sound(index + 10_000)

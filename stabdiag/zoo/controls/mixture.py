@@ -7,7 +7,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Batch, Training
 
 
-@control("ramped-mixture", needs=("markov-gpt|lstm|experts|gpt",))
+@control("ramped-mixture", needs=("tokens", "causal"))
 def prepare(training: Training) -> None:
     """A second language joins the first little by little, up to a third of each batch."""
     most = 1 + max(int(training.parts.batches(i)[0].max()) for i in range(20))

@@ -6,7 +6,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Batch, Training
 
 
-@control("negative-loss", needs=("regression|rnn",))
+@control("negative-loss", needs=("values",), without=("contrastive",))
 def prepare(training: Training) -> None:
     """A likelihood of continuous values: the loss begins above zero and falls below it."""
     sound = training.loss

@@ -5,7 +5,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("no-decay", optimizers=("adamw", "adamw-999", "lion"))
+@control("no-decay", optimizers=("decays",))
 def prepare(training: Training) -> None:
     """No weight decay: norms grow, and do no harm."""
 

@@ -8,7 +8,7 @@ from stabdiag.zoo.training import Training
 PERIOD = 130
 
 
-@control("warm-restarts", needs=("gpt|conv|mlp|lstm|resnet|markov-gpt",))
+@control("warm-restarts", without=("adversarial",))
 def prepare(training: Training) -> None:
     """The learning rate falls along a cosine and starts again, several times (Loshchilov and Hutter 2017)."""
 

@@ -15,7 +15,8 @@ def as_half(gradient: Tensor) -> Tensor:
 
 
 @control(
-    "calibrating-scaler", needs=("classes|tokens|values",), optimizers=("adam", "adamw", "adamw-999", "sgd")
+    "calibrating-scaler",
+    needs=("classes|tokens|values",),
 )
 def prepare(training: Training) -> None:
     """A gradient scaler finds its scale: it begins too high, and now and then tries one that overflows."""

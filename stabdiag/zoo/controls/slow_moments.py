@@ -5,7 +5,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("slow-moments", needs=("gpt|markov-gpt|experts",), optimizers=("adamw-999",))
+@control("slow-moments", needs=("transformer",), optimizers=("slow-moments",))
 def prepare(training: Training) -> None:
     """A slow second moment and no weight decay: what large models are warned of, and small ones bear."""
 

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("stepped-lr", needs=("conv|mlp|resnet|gpt|regression|gru",))
+@control("stepped-lr")
 def prepare(training: Training) -> None:
     """The learning rate is divided by ten at two thirds of the run, as a schedule of steps does."""
 

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("summed-loss", optimizers=("adam", "adamw", "adamw-999", "lion"))
+@control("summed-loss", optimizers=("scale-free",))
 def prepare(training: Training) -> None:
     """The loss is a sum over the batch, not a mean: a thousand times larger, which Adam does not see."""
     sound = training.loss

@@ -4,6 +4,6 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("two-ranks", needs=("mlp|gpt|regression|encoder|resnet|markov-gpt",), world=2)
+@control("two-ranks", without=("router", "adversarial"), world=2)
 def prepare(training: Training) -> None:
     """Two processes train together, each on batches of its own."""

@@ -4,7 +4,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("wide", needs=("gpt|markov-gpt|mlp|regression|lstm",), shape={"width": 160}, steps=250)
+@control("wide", needs=("tokens|vectors",), shape={"width": 160}, steps=250)
 def prepare(training: Training) -> None:
     """Several times as wide, at half the learning rate."""
     training.lr /= 2

@@ -9,7 +9,7 @@ from stabdiag.zoo.control import control
 from stabdiag.zoo.training import Training
 
 
-@control("zero-gates", needs=("gpt|resnet|markov-gpt",))
+@control("zero-gates", needs=("stream",))
 def prepare(training: Training) -> None:
     """Each residual branch is multiplied by a gate that begins at zero (Bachlechner et al. 2020)."""
     for name in training.parts.blocks:

@@ -12,7 +12,7 @@ from stabdiag.zoo.training import Training
     follows=("lr-starvation", "update-ratio-low", "loss-plateau"),
     doses=(0.3, 0.03, 0.003),
     found_from=0.03,
-    optimizers=("sgd",),
+    optimizers=("descends",),
 )
 def plant(training: Training, dose: float) -> Planted:
     """Gradients are clipped to a small part of their norm at every step, which divides the learning rate."""

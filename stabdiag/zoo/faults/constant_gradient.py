@@ -19,6 +19,7 @@ RAMP = 50
     doses=(0.1, 10.0),
     found_from=10.0,
     optimizers=("adaptive",),
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on a constant is added, little by little, to the gradient of one matrix: all its

@@ -15,6 +15,7 @@ from stabdiag.zoo.training import Training
     follows=("loss-spike", "loss-divergence", "exploding-gradient", "dead-units"),
     doses=(10.0, 1e3, 1e5),
     found_from=1e5,
+    recurs=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """Before some step one row of one matrix is multiplied, as a fault in memory would do."""

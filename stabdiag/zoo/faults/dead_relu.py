@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
 
@@ -20,12 +21,11 @@ from stabdiag.zoo.training import Training
     ),
     doses=(0.3, 1.0, 5.0),
     found_from=5.0,
-    needs=("mlp|vae",),
+    needs=("relu",),
 )
 def plant(training: Training, dose: float) -> Planted:
     """The biases before one ReLU start so low that no unit of it is ever active, and none can recover."""
-    layer = "encoder.3" if hasattr(training.model, "encoder") else f"{training.random.randrange(1, 4)}.0"
+    name, bias = spots.rectified(training)
     with torch.no_grad():
-        training.model.get_parameter(f"{layer}.bias").sub_(dose)
-    block = layer.rpartition(".")[0]
-    return Planted(0, (f"{block}*",), shows=100)
+        bias.sub_(dose)
+    return Planted(0, (f"{name}*",), shows=100)

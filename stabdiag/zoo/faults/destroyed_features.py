@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from stabdiag.zoo.fault import Planted, fault
+from stabdiag.zoo.pretrained import pretrain
 from stabdiag.zoo.training import Training
 
 
@@ -12,18 +13,14 @@ from stabdiag.zoo.training import Training
     follows=("loss-spike", "attention-logit-growth", "dead-units"),
     doses=(0.1, 10.0, 50.0),
     found_from=50.0,
-    needs=("gpt|markov-gpt|conv|encoder|mlp",),
+    without=("adversarial",),
     steps=300,
+    sound="gentle-tuning",
 )
 def plant(training: Training, dose: float) -> Planted:
     """A model that was trained before is tuned on, with a rate and without the warm-up that would keep what
     it knows."""
-    training.prepare()
-    training.run()
-    training.optimizers.clear()
-    training.losses.clear()
+    pretrain(training)
     training.lr *= dose
     training.warmup, training.clip = 0, 0.0
-    sound = training.parts.batches
-    training.parts.batches = lambda index: sound(index + 10_000)
     return Planted(shows=20)

@@ -14,7 +14,7 @@ from stabdiag.zoo.training import Training
     fixes=("synchronize-replicas",),
     doses=(1e-6, 1e-2),
     found_from=1e-6,
-    needs=("gpt|mlp|regression|encoder|markov-gpt|resnet",),
+    without=("router", "adversarial"),
     world=2,
     leads=True,
 )

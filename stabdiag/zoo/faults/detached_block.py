@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
 
@@ -18,11 +19,16 @@ def detach(block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     causes=("detached-graph",),
     fixes=("reattach-graph",),
     follows=("frozen-parameters", "vanishing-gradient", "context-blind-plateau", "loss-plateau"),
-    needs=("gpt|markov-gpt|mlp|conv|resnet|regression",),
+    without=("adversarial", "latent"),
 )
 def plant(training: Training, dose: float) -> Planted:
-    """The input of one block is detached: all before it never receives a gradient."""
-    blocks = training.parts.blocks
-    cut = training.random.randrange(1, len(blocks))
-    training.model.get_submodule(blocks[cut]).register_forward_pre_hook(detach)
-    return Planted(0, tuple(f"{name}.*" for name in blocks[:cut]), shows=60)
+    """The input of one block is detached: what is before it, and reaches the loss in no other way, never
+    receives a gradient."""
+    before = spots.gradients(training)
+    for name in training.random.sample(training.parts.blocks[1:], len(training.parts.blocks) - 1):
+        hook = training.model.get_submodule(name).register_forward_pre_hook(detach)
+        lost = before - spots.gradients(training)
+        if lost:
+            return Planted(0, tuple(sorted(lost)), shows=60)
+        hook.remove()
+    raise LookupError("whatever is detached, gradients find another way")

@@ -15,6 +15,7 @@ from stabdiag.zoo.training import Training
     follows=("loss-divergence", "loss-spike", "activation-outliers", "exploding-gradient"),
     doses=(26.0, 30.0),
     found_from=30.0,
+    recurs=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """Before some step one bit of one weight is flipped; the thirtieth is the highest of the exponent."""

@@ -17,8 +17,9 @@ from stabdiag.zoo.training import Training
     follows=("loss-spike", "update-ratio-high", "exploding-gradient"),
     doses=(3.0, 30.0, 300.0),
     found_from=math.inf,
-    optimizers=("adam", "adamw-999"),
+    optimizers=("slow-moments",),
     leads=True,
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """The gradient of one matrix is scaled down until some step, as where a branch is still nearly closed."""

@@ -8,8 +8,8 @@ from stabdiag.zoo.training import Training
 @fault(
     "growing-head",
     signatures=("output-logit-drift", "weight-norm-drift"),
-    causes=("unbounded-output-logits", "weight-decay-too-low"),
-    fixes=("z-loss", "raise-weight-decay", "lower-learning-rate"),
+    causes=("weights-overwritten", "unbounded-output-logits", "weight-decay-too-low"),
+    fixes=("stop-overwriting", "z-loss", "raise-weight-decay", "lower-learning-rate"),
     follows=("loss-divergence", "exploding-activation", "exploding-gradient"),
     doses=(1.003, 1.02, 1.05),
     found_from=1.05,

@@ -8,8 +8,11 @@ from stabdiag.zoo.training import Training
 @fault(
     "growing-queries",
     signatures=("attention-logit-growth", "attention-entropy-collapse", "weight-norm-drift"),
-    causes=("unbounded-attention-logits",),
-    fixes=("qk-clip", "qk-norm", "attention-softcap", "lower-learning-rate"),
+    causes=(
+        "weights-overwritten",
+        "unbounded-attention-logits",
+    ),
+    fixes=("stop-overwriting", "qk-clip", "qk-norm", "attention-softcap", "lower-learning-rate"),
     follows=("exploding-gradient",),
     doses=(1.005, 1.03, 1.06),
     found_from=1.06,
@@ -19,6 +22,6 @@ from stabdiag.zoo.training import Training
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the queries of one layer grow by a share at every step."""
     at = spots.moment(training, 0.3, 0.5)
-    name, weight = spots.queries(training, spots.block(training))
+    name, weight = spots.queries(training)
     spots.always_from(training, at, spots.scaled(weight, dose))
     return Planted(at, (name, f"{name}*"), shows=100)

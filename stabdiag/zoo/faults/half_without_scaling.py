@@ -15,8 +15,8 @@ from stabdiag.zoo.training import Batch, Training
     follows=("vanishing-gradient", "update-ratio-low", "lr-starvation", "loss-plateau"),
     doses=(1.0, 1e3, 1e5),
     found_from=1e5,
-    needs=("gpt|mlp|regression",),
-    optimizers=("adam", "adamw", "adamw-999"),
+    without=("adversarial", "recurrent"),
+    optimizers=("adaptive",),
 )
 def plant(training: Training, dose: float) -> Planted:
     """The backward pass runs in float16 with no scaling of the loss, and gradients are small, as those of a

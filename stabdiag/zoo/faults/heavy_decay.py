@@ -17,7 +17,7 @@ from stabdiag.zoo.training import Training
     follows=("vanishing-gradient", "attention-uniform", "rank-collapse"),
     doses=(1.0, 10.0, 100.0),
     found_from=100.0,
-    optimizers=("adamw", "adamw-999"),
+    optimizers=("decays",),
 )
 def plant(training: Training, dose: float) -> Planted:
     """Weight decay pulls all matrices to zero faster than they learn."""

@@ -8,8 +8,20 @@ from stabdiag.zoo.training import Training
 @fault(
     "idle-attention",
     signatures=("attention-uniform",),
-    causes=("bad-init-scale", "detached-graph", "parameters-not-optimized", "learning-rate-too-low"),
-    fixes=("rescale-init", "reattach-graph", "optimize-parameters", "raise-learning-rate"),
+    causes=(
+        "weights-overwritten",
+        "bad-init-scale",
+        "detached-graph",
+        "parameters-not-optimized",
+        "learning-rate-too-low",
+    ),
+    fixes=(
+        "stop-overwriting",
+        "rescale-init",
+        "reattach-graph",
+        "optimize-parameters",
+        "raise-learning-rate",
+    ),
     follows=("rank-collapse",),
     doses=(0.0,),
     found_from=0.0,
@@ -18,7 +30,7 @@ from stabdiag.zoo.training import Training
 )
 def plant(training: Training, dose: float) -> Planted:
     """The queries of one layer are held near zero, as by a wrong scale: it attends to everything alike."""
-    name, weight = spots.queries(training, spots.block(training))
+    name, weight = spots.queries(training)
     start = weight.clone()
 
     def hold() -> None:

@@ -11,8 +11,9 @@ from stabdiag.zoo.training import Training
     causes=("optimizer-state-lost",),
     fixes=("add-warmup", "lower-learning-rate", "rollback"),
     follows=("loss-spike", "adam-stale-second-moment", "distribution-shift-or-resume"),
-    optimizers=("adam", "adamw", "adamw-999"),
+    optimizers=("adaptive",),
     least="info",
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """At some step the optimizer forgets its moments, as where a checkpoint was restored without them."""

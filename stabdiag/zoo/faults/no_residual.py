@@ -18,7 +18,7 @@ def without_skip(block: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
     causes=("missing-residual",),
     fixes=("add-residual",),
     follows=("loss-plateau", "attention-uniform", "vanishing-gradient"),
-    needs=("gpt|markov-gpt|experts",),
+    needs=("stream", "attention"),
     shape={"layers": 6},
 )
 def plant(training: Training, dose: float) -> Planted:

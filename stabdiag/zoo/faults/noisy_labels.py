@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Batch, Training
@@ -16,25 +17,36 @@ POOL = 8
     follows=("data-repetition",),
     doses=(0.1, 0.4),
     found_from=0.4,
-    needs=("mlp|conv|resnet",),
+    needs=("classes",),
     least="info",
 )
 def plant(training: Training, dose: float) -> Planted:
     """A small data set is seen again and again, shuffled each time, and a share of its labels is wrong: the
     model learns them by heart."""
     sound = training.parts.batches
-    inputs, classes = (torch.cat(parts) for parts in zip(*map(sound, range(POOL)), strict=True))
     source = torch.Generator().manual_seed(training.seed)
-    wrong = torch.rand(len(classes), generator=source) < dose
-    labels = torch.where(wrong, classes[torch.randperm(len(classes), generator=source)], classes)
-    size = len(classes) // POOL
+    pool = [(*inputs, mislabelled(classes, dose, source)) for *inputs, classes in map(sound, range(POOL))]
 
     def batches(index: int) -> Batch:
         epoch, place = divmod(index, POOL)
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(epoch))
-        rows = order[place * size : (place + 1) * size]
-        return inputs[rows], labels[rows]
+        order = torch.Generator().manual_seed(epoch)
+        if joined(pool[0]):
+            return pool[int(torch.randperm(POOL, generator=order)[place])]
+        samples = [torch.cat(parts) for parts in zip(*pool, strict=True)]
+        count = len(samples[0])
+        rows = torch.randperm(count, generator=order).chunk(POOL)[place]
+        return tuple(part[rows] for part in samples)
 
     training.parts.batches = batches
     training.evaluate_every = 25
     return Planted(shows=training.steps)
+
+
+def mislabelled(classes: Tensor, share: float, source: torch.Generator) -> Tensor:
+    wrong = torch.rand(len(classes), generator=source) < share
+    return torch.where(wrong, classes[torch.randperm(len(classes), generator=source)], classes)
+
+
+def joined(batch: Batch) -> bool:
+    """Whether its samples cannot be taken apart, as nodes of graphs."""
+    return len({len(part) for part in batch}) > 1

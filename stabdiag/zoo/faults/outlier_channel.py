@@ -16,8 +16,9 @@ from stabdiag.zoo.training import Training
     follows=("loss-spike",),
     doses=(30.0, 300.0),
     found_from=300.0,
-    needs=("transformer", "norm"),
+    needs=("transformer|recurrent", "norm"),
     least="info",
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on one channel of what one norm gives is multiplied by tens or hundreds."""
@@ -26,7 +27,7 @@ def plant(training: Training, dose: float) -> Planted:
     norms = [
         (name, module)
         for name, module in training.model.named_modules()
-        if name.startswith(f"{within}.") and "norm" in name and len(list(module.parameters())) > 0
+        if name.startswith(f"{within}.") and "Norm" in type(module).__name__
     ]
     name, norm = training.random.choice(norms)
     channel = _Channel(dose)

@@ -14,10 +14,11 @@ from stabdiag.zoo.training import Training
     doses=(3.0, 30.0, 300.0),
     found_from=300.0,
     needs=("attention",),
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """At some step the queries of one layer are multiplied: each row sees a single key."""
     at = spots.moment(training)
-    name, weight = spots.queries(training, spots.block(training))
+    name, weight = spots.queries(training)
     spots.once(training, at, spots.scaled(weight, dose))
     return Planted(at, (name, f"{name}*"), shows=25)

@@ -14,6 +14,7 @@ from stabdiag.zoo.training import Batch, Training
     fixes=("ramp-mixture", "add-warmup", "reshuffle-data", "lower-learning-rate"),
     follows=("loss-spike", "loss-divergence", "adam-stale-second-moment", "bad-batch"),
     needs=("tokens|vectors",),
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on the data come from another world, at once: tokens or axes have changed their

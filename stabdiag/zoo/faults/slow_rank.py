@@ -15,7 +15,7 @@ from stabdiag.zoo.training import Training
     follows=("training-stall",),
     doses=(0.01, 0.1, 0.3),
     found_from=0.3,
-    needs=("mlp|regression|gpt|resnet",),
+    without=("router", "adversarial"),
     steps=200,
     world=2,
 )

@@ -15,8 +15,9 @@ from stabdiag.zoo.training import Batch, Training
     follows=("loss-spike", "update-ratio-high", "exploding-gradient", "loss-divergence"),
     doses=(2.0, 5.0, 30.0, 100.0),
     found_from=30.0,
-    optimizers=("adam", "adamw-999"),
+    optimizers=("slow-moments",),
     leads=True,
+    undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """All gradients are scaled down until some step, then come whole: the second moment remembers small

@@ -15,6 +15,7 @@ from stabdiag.zoo.training import Training
     doses=(0.1, 3.0, 8.0),
     found_from=8.0,
     least="info",
+    recurs=False,
 )
 def plant(training: Training, dose: float) -> Planted:
     """At one step the next batch takes seconds to come."""

@@ -11,7 +11,6 @@ from stabdiag.zoo.training import Training
     causes=("wrong-mode",),
     fixes=("set-train-mode",),
     follows=("norm-statistics-mismatch", "overfitting"),
-    needs=("conv|lstm|encoder|gpt",),
     shape={"dropout": 0.2},
 )
 def plant(training: Training, dose: float) -> Planted:

@@ -9,7 +9,7 @@ from stabdiag.zoo.training import Training
     "strong-discriminator",
     signatures=("gan-imbalance",),
     causes=("learning-rate-too-high", "learning-rate-too-low"),
-    fixes=("lower-learning-rate", "raise-learning-rate"),
+    fixes=("raise-learning-rate", "lower-learning-rate"),
     follows=("vanishing-gradient", "update-ratio-low", "loss-divergence"),
     doses=(3.0, 30.0, 300.0),
     found_from=300.0,

@@ -12,7 +12,7 @@ from stabdiag.zoo.training import Training
     follows=("loss-plateau", "data-repetition", "noise-dominated"),
     doses=(3.0, 25.0, 75.0),
     found_from=75.0,
-    needs=("regression",),
+    needs=("values",),
     optimizers=("lion",),
     leads=True,
 )

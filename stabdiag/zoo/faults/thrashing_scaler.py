@@ -16,7 +16,6 @@ from stabdiag.zoo.training import Training
     doses=(0.01, 0.3, 1.0),
     found_from=0.3,
     needs=("classes|tokens|values",),
-    optimizers=("adam", "adamw", "adamw-999", "sgd"),
 )
 def plant(training: Training, dose: float) -> Planted:
     """In a share of the steps the gradient of one matrix passes float16 a hundred to a hundred thousand times

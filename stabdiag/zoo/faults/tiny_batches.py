@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Batch, Training
@@ -11,9 +13,9 @@ from stabdiag.zoo.training import Batch, Training
     causes=("batch-too-small", "learning-rate-too-high"),
     fixes=("larger-batch", "lower-learning-rate"),
     follows=("loss-plateau", "loss-spike", "loss-divergence", "update-ratio-high"),
-    needs=("gpt|mlp|lstm|conv|markov-gpt|gru",),
+    without=("edges", "contrastive", "adversarial"),
     doses=(8.0, 1.0),
-    found_from=1.0,
+    found_from=math.inf,
 )
 def plant(training: Training, dose: float) -> Planted:
     """From some step on a batch holds one sample, at the learning rate of a full one."""

@@ -27,11 +27,14 @@ class Annealed(nn.Module):
     causes=("unsafe-operation",),
     fixes=("guard-operation", "skip-nonfinite-steps", "fp32-operation"),
     follows=("loss-divergence", "loss-plateau"),
-    needs=("gpt|markov-gpt|mlp|conv|resnet|regression|encoder",),
+    without=("adversarial",),
 )
 def plant(training: Training, dose: float) -> Planted:
     """One block takes t log t of an annealed temperature, which is exactly zero at some step: 0 times
     infinity."""
-    at, name = spots.moment(training), spots.block(training)
+    at = spots.moment(training)
+    # Recurrent layers of torch give a pair.
+    blocks = [n for n in training.parts.blocks if not isinstance(training.model.get_submodule(n), nn.RNNBase)]
+    name = training.random.choice(blocks)
     spots.continued(training.model.get_submodule(name), Annealed(at))
     return Planted(at, (f"{name}*",), shows=1)

@@ -10,7 +10,6 @@ from stabdiag.zoo.training import Training
     causes=("saturating-activation", "missing-residual", "missing-normalization", "bad-init-scale"),
     fixes=("change-activation", "add-residual", "add-normalization", "rescale-init"),
     follows=("loss-plateau", "update-ratio-low", "saturated-units"),
-    needs=("mlp",),
     broken={"layers": 10, "activation": "sigmoid"},
     leads=True,
 )

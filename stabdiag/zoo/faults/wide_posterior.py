@@ -10,7 +10,7 @@ from stabdiag.zoo.training import Training
     "wide-posterior",
     signatures=("vae-kl-explosion", "bad-initialization", "nonfinite-origin"),
     causes=("bad-init-scale", "kl-weight-too-high", "unsafe-operation"),
-    fixes=("anneal-kl", "rescale-init", "clip-gradients", "lower-learning-rate", "guard-operation"),
+    fixes=("rescale-init", "anneal-kl", "clip-gradients", "lower-learning-rate", "guard-operation"),
     follows=("exploding-gradient", "loss-spike", "loss-divergence", "exploding-activation"),
     doses=(5.0, 20.0, 60.0),
     found_from=60.0,

@@ -40,7 +40,17 @@ class ConvNet(nn.Module):
 
 
 @architecture(
-    "conv", "classes", "relu", "pictures", "batchnorm", "head", "norm", lr=3e-3, sgd_lr=0.05, batch=32
+    "conv",
+    "classes",
+    "relu",
+    "pictures",
+    "batchnorm",
+    "head",
+    "norm",
+    "solvable",
+    lr=3e-3,
+    sgd_lr=0.05,
+    batch=32,
 )
 def build(seed: int, batch: int, width: int = 12, momentum: float = 0.1, dropout: float = 0.0) -> Parts:
     """Convolutions with batch normalization and ReLU, trained to tell shapes apart."""

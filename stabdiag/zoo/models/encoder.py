@@ -33,7 +33,8 @@ class Classifier(nn.Module):
 
 
 @architecture(
-    "encoder", "transformer", "attention", "classes", "tokens", "residual", "norm", "head",
+    "encoder", "transformer", "attention", "classes", "tokens", "residual", "stream", "norm", "head",
+    "positions",
     lr=2e-3, sgd_lr=0.1, batch=16, steps=300, clip=1.0,
 )  # fmt: skip
 def build(seed: int, batch: int, layers: int = 2, width: int = 48, dropout: float = 0.0) -> Parts:

@@ -77,7 +77,8 @@ class Translator(nn.Module):
 
 
 @architecture(
-    "encoder-decoder", "transformer", "attention", "tokens", "residual", "norm", "relu", "head",
+    "encoder-decoder", "transformer", "attention", "tokens", "residual", "norm", "relu", "head", "positions",
+    "solvable",
     lr=2e-3, sgd_lr=0.1, batch=12, steps=400, warmup=40, clip=1.0,
 )  # fmt: skip
 def build(seed: int, batch: int, layers: int = 2, width: int = 48) -> Parts:

@@ -34,7 +34,7 @@ class Experts(nn.Module):
         for number, expert in enumerate(self.experts):
             rows = (chosen == number).nonzero().squeeze(-1)
             if len(rows):
-                out = out.index_add(0, rows, weight[rows, None] * expert(tokens[rows]))
+                out = out.index_add(0, rows, (weight[rows, None] * expert(tokens[rows])).type_as(out))
         load = F.one_hot(chosen, len(self.experts)).float().mean(0)
         self.imbalance = len(self.experts) * (load * probabilities.mean(0)).sum()
         return out.view_as(x)
@@ -73,7 +73,8 @@ class MixtureLM(nn.Module):
 
 
 @architecture(
-    "experts", "transformer", "attention", "tokens", "causal", "residual", "norm", "router", "head",
+    "experts", "transformer", "attention", "tokens", "causal", "residual", "stream", "stack",
+    "norm", "router", "head",
     lr=3e-3, sgd_lr=0.3, batch=8, steps=300, clip=1.0,
 )  # fmt: skip
 def build(

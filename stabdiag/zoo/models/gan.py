@@ -30,9 +30,7 @@ class GAN(nn.Module):
         )
 
 
-@architecture(
-    "gan", "adversarial", "plain", lr=1e-3, sgd_lr=0.02, batch=64, warmup=0, optimizers=("adaptive",)
-)
+@architecture("gan", "adversarial", lr=1e-3, sgd_lr=0.02, batch=64, warmup=0, optimizers=("adaptive",))
 def build(seed: int, batch: int, width: int = 64) -> Parts:
     """A generator of points and a discriminator, trained in turn with the non-saturating loss."""
     model = GAN(width)

@@ -16,24 +16,25 @@ FEATURES, CLASSES = 8, 6
 
 
 class MessagePassing(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.message = nn.Linear(width, width)
         self.update = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         y = self.norm(x)
         heard = mean_of_neighbors(self.message(y), edges)
-        z: Tensor = x + self.update(torch.cat([y, heard], 1))
+        z: Tensor = x + self.dropout(self.update(torch.cat([y, heard], 1)))
         return z
 
 
 class GraphNetwork(nn.Module):
-    def __init__(self, layers: int, width: int) -> None:
+    def __init__(self, layers: int, width: int, dropout: float) -> None:
         super().__init__()
         self.encode = nn.Linear(FEATURES, width)
-        self.convs = nn.ModuleList(MessagePassing(width) for _ in range(layers))
+        self.convs = nn.ModuleList(MessagePassing(width, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.classify = nn.Linear(width, CLASSES)
 
@@ -46,12 +47,12 @@ class GraphNetwork(nn.Module):
 
 
 @architecture(
-    "graph", "classes", "vectors", "residual", "norm", "relu", "head",
+    "graph", "classes", "vectors", "edges", "residual", "stream", "stack", "norm", "relu", "head",
     lr=2e-3, sgd_lr=0.07, batch=16, steps=300,
 )  # fmt: skip
-def build(seed: int, batch: int, layers: int = 3, width: int = 48) -> Parts:
+def build(seed: int, batch: int, layers: int = 3, width: int = 48, dropout: float = 0.0) -> Parts:
     """Residual layers of mean messages, trained to classify nodes by what is around them."""
-    model = GraphNetwork(layers, width)
+    model = GraphNetwork(layers, width, dropout)
     batches = graphs(seed, batch, FEATURES, CLASSES)
 
     def loss(data: Batch) -> Tensor:

@@ -28,7 +28,17 @@ class Listener(nn.Module):
 
 
 @architecture(
-    "gru", "classes", "recurrent", "head", "signals", lr=3e-3, sgd_lr=0.1, batch=16, steps=300, clip=1.0
+    "gru",
+    "classes",
+    "recurrent",
+    "head",
+    "signals",
+    "solvable",
+    lr=3e-3,
+    sgd_lr=0.1,
+    batch=16,
+    steps=300,
+    clip=1.0,
 )
 def build(seed: int, batch: int, width: int = 48) -> Parts:
     """A GRU over the wave and two layers on the mean of its states, trained to name the form."""

@@ -12,18 +12,19 @@ from stabdiag.zoo.data.grammar import grammar
 from stabdiag.zoo.training import Batch, Objective, Parts
 
 VOCABULARY, LENGTH = 40, 32
+HEAD = 8
+"""Size of a head."""
 
 
 def rotated(x: Tensor, turns: Tensor) -> Tensor:
-    """Queries or keys [batch, heads, time, size], each pair of neighbors turned as a complex number."""
-    pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turns[: x.shape[-2]]).flatten(-2)
+    """Queries or keys [batch, heads, time, size], each pair of neighbors turned as a complex number; in full
+    precision, which complex numbers of fewer bits do not have."""
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turns[: x.shape[-2]]).flatten(-2).type_as(x)
 
 
 class GroupedAttention(nn.Module):
     """Several heads of queries share one of keys and values (Ainslie et al. 2023)."""
-
-    turns: Tensor
 
     def __init__(self, width: int, heads: int, groups: int) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class GroupedAttention(nn.Module):
         self.to_out = nn.Linear(width, width, bias=False)
         speeds = 10_000.0 ** (-torch.arange(0, self.size, 2) / self.size)
         angles = torch.outer(torch.arange(LENGTH), speeds)
-        self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles), persistent=False)
+        self.turns = torch.polar(torch.ones_like(angles), angles)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
@@ -61,24 +62,28 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    def __init__(self, width: int, heads: int, groups: int) -> None:
+    def __init__(self, width: int, heads: int, groups: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm, self.attention = nn.RMSNorm(width), GroupedAttention(width, heads, groups)
         self.ffn_norm, self.feed_forward = nn.RMSNorm(width), FeedForward(width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        y: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        y: Tensor = x + self.dropout(self.feed_forward(self.ffn_norm(x)))
         return y
 
 
 class Llama(nn.Module):
-    def __init__(self, layers: int, width: int, heads: int, groups: int) -> None:
+    def __init__(self, layers: int, width: int, groups: int, dropout: float, tied: bool) -> None:
         super().__init__()
+        heads = width // HEAD
         self.tok_embeddings = nn.Embedding(VOCABULARY, width)
-        self.layers = nn.ModuleList(TransformerBlock(width, heads, groups) for _ in range(layers))
+        self.layers = nn.ModuleList(TransformerBlock(width, heads, groups, dropout) for _ in range(layers))
         self.norm = nn.RMSNorm(width)
         self.output = nn.Linear(width, VOCABULARY, bias=False)
+        if tied:
+            self.output.weight = self.tok_embeddings.weight
         for parameter in self.parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.4 / width**0.5)
@@ -92,13 +97,22 @@ class Llama(nn.Module):
 
 
 @architecture(
-    "llama", "transformer", "attention", "tokens", "causal", "residual", "norm", "head",
+    "llama", "transformer", "attention", "tokens", "causal", "residual", "stream", "stack",
+    "norm", "head",
     lr=3e-3, sgd_lr=0.2, batch=12, steps=300, clip=1.0,
 )  # fmt: skip
-def build(seed: int, batch: int, layers: int = 3, width: int = 48, heads: int = 6, groups: int = 2) -> Parts:
+def build(
+    seed: int,
+    batch: int,
+    layers: int = 3,
+    width: int = 48,
+    groups: int = 2,
+    dropout: float = 0.0,
+    tied: bool = False,
+) -> Parts:
     """Blocks of grouped-query attention with rotary positions and SwiGLU, with RMS norms before them, trained
     to predict the next token of sentences."""
-    model = Llama(layers, width, heads, groups)
+    model = Llama(layers, width, groups, dropout, tied)
     batches = grammar(seed, batch, LENGTH, VOCABULARY)
 
     def loss(data: Batch) -> Tensor:

@@ -29,7 +29,7 @@ def rotate(x: Tensor) -> Tensor:
     turn = torch.arange(time)[:, None] * 1000.0 ** (-torch.arange(half) / half)
     first, second = x.chunk(2, dim=-1)
     cos, sin = turn.cos(), turn.sin()
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1).type_as(x)
 
 
 class SelfAttention(nn.Module):
@@ -94,7 +94,8 @@ class Decoder(nn.Module):
 
 
 @architecture(
-    "markov-gpt", "transformer", "attention", "tokens", "causal", "residual", "norm", "head", "wide",
+    "markov-gpt", "transformer", "attention", "tokens", "causal", "residual", "stream", "stack",
+    "norm", "head",
     lr=3e-3, sgd_lr=0.3, batch=8, steps=300, clip=1.0,
 )  # fmt: skip
 def build(

@@ -16,7 +16,7 @@ INPUTS, CLASSES = 32, 8
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU}
 
 
-@architecture("mlp", "classes", "relu", "vectors", "head", "plain", lr=2e-3, sgd_lr=0.05, batch=64)
+@architecture("mlp", "classes", "relu", "vectors", "head", lr=2e-3, sgd_lr=0.05, batch=64)
 def build(
     seed: int, batch: int, width: int = 128, layers: int = 4, activation: str = "relu", dropout: float = 0.0
 ) -> Parts:

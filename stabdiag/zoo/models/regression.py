@@ -28,7 +28,7 @@ class Regressor(nn.Module):
         return y
 
 
-@architecture("regression", "values", "tanh", "vectors", "plain", lr=2e-3, sgd_lr=0.05, batch=64)
+@architecture("regression", "values", "tanh", "vectors", lr=2e-3, sgd_lr=0.05, batch=64)
 def build(seed: int, batch: int, width: int = 96, layers: int = 3) -> Parts:
     """Linear layers and tanh, trained to fit values by their squared error."""
     model = Regressor(width, layers)

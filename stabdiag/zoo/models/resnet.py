@@ -38,7 +38,19 @@ class ResNet(nn.Module):
         return scores
 
 
-@architecture("resnet", "classes", "pictures", "residual", "head", "norm", lr=2e-3, sgd_lr=0.05, batch=16)
+@architecture(
+    "resnet",
+    "classes",
+    "pictures",
+    "residual",
+    "stream",
+    "stack",
+    "head",
+    "norm",
+    lr=2e-3,
+    sgd_lr=0.05,
+    batch=16,
+)
 def build(seed: int, batch: int, width: int = 16, layers: int = 3) -> Parts:
     """Residual blocks with group normalization and SiLU, trained to tell shapes apart."""
     model = ResNet(width, layers)

@@ -54,23 +54,26 @@ class Mixer(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, width: int, heads: int, state: int) -> None:
+    def __init__(self, width: int, heads: int, state: int, dropout: float) -> None:
         super().__init__()
         self.norm, self.mixer = nn.RMSNorm(width), Mixer(width, heads, state)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.mixer(self.norm(x))
+        y: Tensor = x + self.dropout(self.mixer(self.norm(x)))
         return y
 
 
 class StateSpaceLM(nn.Module):
-    def __init__(self, layers: int, width: int, heads: int, state: int) -> None:
+    def __init__(self, layers: int, width: int, heads: int, state: int, dropout: float, tied: bool) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, width)
-        self.layers = nn.ModuleList(Layer(width, heads, state) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(width, heads, state, dropout) for _ in range(layers))
         self.norm_f = nn.RMSNorm(width)
         self.lm_head = nn.Linear(width, VOCABULARY, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.1)
+        if tied:
+            self.lm_head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)
@@ -81,13 +84,22 @@ class StateSpaceLM(nn.Module):
 
 
 @architecture(
-    "ssm", "tokens", "causal", "recurrent", "residual", "norm", "head",
+    "ssm", "tokens", "causal", "recurrent", "residual", "stream", "stack", "norm", "head",
     lr=4e-3, sgd_lr=0.15, batch=12, steps=300, clip=1.0,
 )  # fmt: skip
-def build(seed: int, batch: int, layers: int = 2, width: int = 32, heads: int = 4, state: int = 8) -> Parts:
+def build(
+    seed: int,
+    batch: int,
+    layers: int = 2,
+    width: int = 32,
+    heads: int = 4,
+    state: int = 8,
+    dropout: float = 0.0,
+    tied: bool = False,
+) -> Parts:
     """Gated linear recurrences that choose what they keep, trained to predict the next token of a
     process with hidden states."""
-    model = StateSpaceLM(layers, width, heads, state)
+    model = StateSpaceLM(layers, width, heads, state, dropout, tied)
     batches = hidden(seed, batch, LENGTH, VOCABULARY)
 
     def loss(data: Batch) -> Tensor:

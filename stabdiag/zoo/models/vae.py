@@ -31,7 +31,7 @@ class VAE(nn.Module):
         return self.decoder(sample), mean, log_variance
 
 
-@architecture("vae", "pictures", "latent", "relu", "plain", lr=1e-3, sgd_lr=3e-4, batch=64)
+@architecture("vae", "pictures", "latent", "relu", lr=1e-3, sgd_lr=3e-4, batch=64)
 def build(seed: int, batch: int, width: int = 128, latent: int = 8, beta: float = 1.0) -> Parts:
     """An encoder to a Gaussian in eight dimensions and a decoder, trained on the evidence lower bound."""
     model = VAE(width, latent)

@@ -28,25 +28,26 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm1, self.attn = nn.LayerNorm(width), Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        y: Tensor = x + self.mlp(self.norm2(x))
+        x = x + self.drop(self.attn(self.norm1(x)))
+        y: Tensor = x + self.drop(self.mlp(self.norm2(x)))
         return y
 
 
 class VisionTransformer(nn.Module):
-    def __init__(self, layers: int, width: int, heads: int) -> None:
+    def __init__(self, layers: int, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.patch_embed = nn.Conv2d(CHANNELS, width, PATCH, stride=PATCH)
         self.cls_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + (SIZE // PATCH) ** 2, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, CLASSES)
 
@@ -60,12 +61,15 @@ class VisionTransformer(nn.Module):
 
 
 @architecture(
-    "vit", "transformer", "attention", "classes", "pictures", "residual", "norm", "head",
+    "vit", "transformer", "attention", "classes", "pictures", "residual", "stream", "stack",
+    "norm", "head", "positions",
     lr=2e-3, sgd_lr=0.05, batch=24, steps=350, clip=1.0,
 )  # fmt: skip
-def build(seed: int, batch: int, layers: int = 3, width: int = 48, heads: int = 4) -> Parts:
+def build(
+    seed: int, batch: int, layers: int = 3, width: int = 48, heads: int = 4, dropout: float = 0.0
+) -> Parts:
     """Patches, a class token and pre-norm blocks of attention, trained to tell textures apart."""
-    model = VisionTransformer(layers, width, heads)
+    model = VisionTransformer(layers, width, heads, dropout)
     batches = textures(seed, batch, SIZE, CHANNELS, noise=1.3)
 
     def loss(data: Batch) -> Tensor:
