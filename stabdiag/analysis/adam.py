@@ -1,4 +1,4 @@
-"""What the recorder saw of the state of Adam's family, a column a weight matrix."""
+"""What the recorder saw of the optimizer's state, a column a weight matrix."""
 
 from __future__ import annotations
 
@@ -72,10 +72,3 @@ def ages_at(run: Run, steps: NDArray[np.int64]) -> NDArray[np.float64]:
     at = np.searchsorted(table.steps[known], steps, side="right") - 1
     ages = table.first()[known].astype(np.float64)[np.maximum(at, 0)]
     return np.where(at >= 0, ages, begun)
-
-
-def epsilon(run: Run) -> float | None:
-    """Adam's term that keeps the division finite."""
-    groups = run.fact("optimizer", "groups") or [{}]
-    value = groups[0].get("eps") if isinstance(groups[0], dict) else None
-    return float(value) if isinstance(value, int | float) else None

@@ -13,8 +13,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 import stabdiag
+from stabdiag.stats.optimizer import known_optimizer
 
-HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay", "momentum", "nesterov", "amsgrad", "max_iter")
+HYPERPARAMETERS = (
+    *("lr", "betas", "eps", "weight_decay", "momentum", "nesterov", "amsgrad", "max_iter"),
+    *("alpha", "centered", "rho", "momentum_decay", "lr_decay", "beta2_decay", "d"),
+)
 LOSSES = {
     "NllLoss": "cross-entropy",
     "NllLoss2D": "cross-entropy",
@@ -63,12 +67,15 @@ def model(module: nn.Module, name: str) -> dict[str, Any]:
 
 
 def optimizer(instance: torch.optim.Optimizer, index: int) -> dict[str, Any]:
-    """Data of the `optimizer` event; hyperparameters that are tensors become numbers."""
+    """Data of the `optimizer` event; hyperparameters that are tensors become numbers. `family` is the class
+    of torch whose step it takes, where its state is known."""
     groups = []
     for group in instance.param_groups:
-        known = {key: _plain(group[key]) for key in HYPERPARAMETERS if key in group}
-        groups.append({**known, "parameters": len(group["params"])})
-    return {"index": index, "name": type(instance).__name__, "groups": groups}
+        settings = {key: _plain(group[key]) for key in HYPERPARAMETERS if key in group}
+        groups.append({**settings, "parameters": len(group["params"])})
+    known = known_optimizer(instance)
+    family = {"family": known.id} if known else {}
+    return {"index": index, "name": type(instance).__name__, **family, "groups": groups}
 
 
 def _plain(value: Any) -> Any:

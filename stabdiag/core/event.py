@@ -10,7 +10,8 @@ EVENTS: Mapping[str, str] = {
     "process": "a process began to record: pid, rank, python, versions, device, world_size, argv",
     "planned": "how many optimizer steps the host is to take: steps, source (which setting says so)",
     "model": "a root module was found: name (class), parameters, trainable, modules",
-    "optimizer": "an optimizer was found: name (class), groups (hyperparameters of each), parameters",
+    "optimizer": "an optimizer was found: name (class), family (class of torch whose step it takes), groups "
+    "(hyperparameters of each)",
     "loss": "what the loss is computed by: function, classes (of a cross-entropy, else absent)",
     "coverage": "something that could not be observed: what, because",
     "acting": "the model is called for its answers between steps, to be trained on them: calls, steps",

@@ -71,6 +71,19 @@ class Step(Scene):
             group[key] = value(group)
         self.count("set", change=f"{key} {_shown(before)} -> {_shown(held[0][key])}")
 
+    def set_epsilon(self, value: Callable[[float], float]) -> None:
+        """Gives `eps` of each group another value for this step; of Adafactor's two the first, which stands
+        under what is divided by."""
+
+        def changed(group: Group) -> Any:
+            held = group["eps"]
+            if not isinstance(held, tuple):
+                return value(held)
+            first = torch.finfo(group["params"][0].dtype).eps if held[0] is None else held[0]
+            return value(first), *held[1:]
+
+        self.set("eps", changed)
+
     def skip(self) -> None:
         """The optimizer finds no gradient, and leaves weights and state alone; later they are back."""
         self.skipped = True
@@ -110,4 +123,4 @@ def _norm(gradient: torch.Tensor) -> torch.Tensor:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_shown, value))})"
-    return f"{float(value):.6g}"
+    return "None" if value is None else f"{float(value):.6g}"

@@ -31,3 +31,12 @@ def slabs(tensor: torch.Tensor, limit: int) -> torch.Tensor:
         return tensor
     width = limit // SLABS
     return tensor.as_strided((SLABS, width), ((size - width) // (SLABS - 1), 1))
+
+
+def slab_places(size: int, limit: int, device: torch.device) -> torch.Tensor:
+    """Where in a contiguous tensor of `size` elements the elements of `slabs` are, flat, as int64."""
+    if size <= limit:
+        return torch.arange(size, device=device)
+    width = limit // SLABS
+    first = torch.arange(SLABS, device=device) * ((size - width) // (SLABS - 1))
+    return (first[:, None] + torch.arange(width, device=device)).flatten()

@@ -86,14 +86,16 @@ def test_nothing_is_loosened_that_does_not_clip():
     assert proposed("loosen-clipping", clipped(2.0), finding("clip-saturation", at=("run",))) is None
 
 
-def dominated(share=0.9, gradient=1e-5, eps=1e-3):
+def dominated(share=0.9, gradient=1e-5, eps=1e-3, name="AdamW"):
     series = {
         "optimizer.eps_share": np.full((STEPS, 4), share),
         "optimizer.step": np.full((STEPS, 4), 0.03),
         "grad.norm": np.full((STEPS, 4), gradient * 64),
     }
     return run_of(
-        series, sites={"optimizer": sites("optimizer"), "grad": sites("grad")}, events=[optimizer(eps=eps)]
+        series,
+        sites={"optimizer": sites("optimizer"), "grad": sites("grad")},
+        events=[optimizer(name, eps=eps)],
     )
 
 
@@ -115,17 +117,40 @@ def test_an_epsilon_is_raised_to_a_tenth_of_the_gradients_where_a_moment_was_sta
     assert proposed("raise-epsilon", dominated(), finding("adam-eps-dominated")) is None
 
 
-def stale(rms):
+def test_epsilon_is_told_in_the_words_of_the_optimizer():
+    of = finding("adam-eps-dominated")
+    change = proposed("lower-epsilon", dominated(name="RMSprop"), of)
+    assert "torch.optim.RMSprop(model.parameters(), eps=1e-08)" in change.code
+    assert "adam" not in change.text
+    change = proposed("lower-epsilon", dominated(name="Adafactor", eps=[1e-3, 2e-3]), of)
+    assert "torch.optim.Adafactor(model.parameters(), eps=(1e-08, 0.002))" in change.code
+
+
+def stale(rms, **more):
     values = np.ones((STEPS, 4))
     values[100:110, 1] = rms
     series = {"optimizer.rms": values, "run.grad_norm": np.ones(STEPS)}
-    return run_of(series, sites={"optimizer": sites("optimizer")}, events=[optimizer()])
+    return run_of(series, sites={"optimizer": sites("optimizer")}, events=[optimizer(**more)])
+
+
+def test_a_stale_moment_is_told_in_the_words_of_the_optimizer():
+    of = finding("adam-stale-second-moment")
+    run = stale(10.0, name="RMSprop", alpha=0.99)
+    assert support("stale-second-moment", run, of) > 0.7
+    change = proposed("lower-beta2", run, of)
+    assert "alpha 0.99 → 0.95: the second moment averages over 100 steps" in change.text
+    assert "alpha=0.95" in change.code
+    assert 'second = state["square_avg"]' in proposed("clip-updates", run, of).code
+    nesterov = proposed("lower-beta2", stale(10.0, name="NAdam", betas=[0.8, 0.99]), of)
+    assert "betas=(0.8, 0.95)" in nesterov.code
+    for fix in ("lower-beta2", "clip-updates"):  # Adafactor clips its updates, and nothing sets its memory
+        assert proposed(fix, stale(10.0, name="Adafactor", beta2_decay=-0.8), of) is None
 
 
 def test_a_second_moment_is_stale_by_what_it_can_lag_at_most():
     of = finding("adam-stale-second-moment")
     assert support("stale-second-moment", stale(25.0), of) > 0.7
-    assert support("stale-second-moment", stale(3.0), of) == 0.0
+    assert support("stale-second-moment", stale(2.5), of) == 0.0
 
 
 def test_updates_are_clipped_where_there_is_a_second_moment():

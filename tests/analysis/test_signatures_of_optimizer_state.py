@@ -24,7 +24,7 @@ def falling(count=400, seed=0):
     return 2.0 + 2.8 * np.exp(-np.arange(count) / 60) + 0.05 * RNG(seed).standard_normal(count)
 
 
-def optimizer(count=400, every=1, beta2=0.999, sites=MATRICES, **columns):
+def optimizer(count=400, every=1, beta2=0.999, sites=MATRICES, events=None, **columns):
     """A run with `optimizer.<name>` as given, else as in health."""
     steps = np.arange(0, count, every)
     usual = {"rms": 1.0, "step": 0.25, "cosine": 0.44, "eps_share": 0.0}
@@ -32,7 +32,9 @@ def optimizer(count=400, every=1, beta2=0.999, sites=MATRICES, **columns):
     loss = columns.pop("loss", falling(count))
     series |= {f"optimizer.{name}": values for name, values in columns.items()}
     series["run.loss"] = loss
-    return run_of(series, sites={"optimizer": sites}, steps={"optimizer": steps}, events=adam(beta2))
+    return run_of(
+        series, sites={"optimizer": sites}, steps={"optimizer": steps}, events=events or adam(beta2)
+    )
 
 
 def only(name, run):
@@ -84,11 +86,17 @@ def test_updates_between_two_records_follow_the_loss_where_it_rose_before_the_gr
 
 
 def test_how_far_a_moment_may_lag_depends_on_its_memory():
-    for beta2, least in ((0.999, 19.0), (0.95, 2.7)):
+    for beta2, least in ((0.999, 8.96), (0.95, 2.7)):
         below = optimizer(rms=spiked(250, 0.95 * least), loss=risen(253), beta2=beta2)
         above = optimizer(rms=spiked(250, 1.05 * least), loss=risen(253), beta2=beta2)
         assert none("adam-stale-second-moment", below)
         assert not none("adam-stale-second-moment", above)
+
+
+def test_of_moments_whose_lag_the_loss_bore_the_one_that_lagged_most_is_told():
+    rms = np.maximum(spiked(150, 12.0, site=1), spiked(250, 20.0, site=2))
+    finding = only("adam-stale-second-moment", optimizer(rms=rms))
+    assert (finding.onset_step, finding.sites) == (250, ("layers.2.weight",))
 
 
 def test_one_recorded_step_makes_no_stale_moment():
@@ -126,6 +134,35 @@ def test_epsilon_dominates_the_share_of_weights_that_it_is_told_of():
     assert set(finding.sites) == {f"layers.{i}.weight" for i in range(3)}
 
 
+def named(name, **group):
+    return [Event("optimizer", 0.0, data={"name": name, "family": name, "groups": [group]})]
+
+
+def test_epsilon_dominates_by_what_the_optimizer_makes_of_noise():
+    share = np.full((400, 4), 0.9)
+    for name, short, usual in (("Adam", 0.09, 0.11), ("NAdam", 0.24, 0.28), ("RMSprop", 0.42, 0.45)):
+        for step, told in ((short, True), (usual, False)):
+            run = optimizer(eps_share=share, step=np.full((400, 4), step), events=named(name, eps=1e-2))
+            found = list(SIGNATURES["adam-eps-dominated"](run))
+            assert bool(found) == told, (name, step)
+            assert all(f"Updates of {name} are only" in finding.message for finding in found)
+
+
+def test_epsilon_dominates_since_the_first_steps_where_it_did_so_in_them():
+    share, step = np.full((400, 4), 0.9), np.full((400, 4), 0.03)
+    assert only("adam-eps-dominated", optimizer(eps_share=share, step=step)).onset_step == 0
+    share[:20] = 0.0
+    assert only("adam-eps-dominated", optimizer(eps_share=share, step=step)).onset_step == 20
+    share[:200] = 0.0
+    assert only("adam-eps-dominated", optimizer(eps_share=share, step=step)).onset_step == 200
+
+
+def test_epsilon_dominates_since_the_updates_are_short_in_steps_that_are_judged():
+    share, step = np.full((400, 4), 0.9), np.full((400, 4), 0.25)
+    step[200:] = 0.03
+    assert only("adam-eps-dominated", optimizer(eps_share=share, step=step)).onset_step == 200
+
+
 def test_rows_without_a_gradient_do_not_count_as_dominated_by_epsilon():
     share, step = np.full((400, 4), 0.9), np.full((400, 4), 0.25 * np.sqrt(0.1))
     run = optimizer(eps_share=share, step=step)
@@ -145,6 +182,33 @@ def test_updates_of_one_way_are_told_of_their_matrix_while_the_others_are_as_usu
     assert (finding.onset_step, finding.sites) == (200, ("layers.1.weight",))
     everywhere = optimizer(step=np.full((400, 4), 1.0), cosine=np.full((400, 4), 0.98))
     assert none("adam-correlated-update", everywhere)
+
+
+def test_updates_that_are_whole_in_health_are_not_judged_by_their_length():
+    step, cosine = np.full((400, 4), 0.25), np.full((400, 4), 0.44)
+    step[200:, 1], cosine[200:, 1] = 1.0, 0.98
+    for events in (named("NAdam"), named("RMSprop", momentum=0.0), named("Adam", betas=[0.0, 0.999])):
+        with pytest.raises(NotEvaluable, match="as long for noise"):
+            list(SIGNATURES["adam-correlated-update"](optimizer(step=step, cosine=cosine, events=events)))
+    with_momentum = optimizer(step=10 * step, cosine=cosine, events=named("RMSprop", momentum=0.9))
+    assert only("adam-correlated-update", with_momentum).facts["update_rms"] == pytest.approx(1.0)
+
+
+def test_of_an_optimizer_without_a_second_moment_nothing_is_judged():
+    for name in ("adam-stale-second-moment", "adam-eps-dominated", "adam-correlated-update"):
+        with pytest.raises(NotEvaluable, match="no second moment is known of SGD"):
+            list(SIGNATURES[name](optimizer(events=named("SGD"))))
+
+
+def test_a_stale_moment_of_what_does_not_average_is_told_by_its_lag_alone():
+    step = np.where(spiked(250, 2.0) > 1, 2.0, 1.0)
+    longer = optimizer(step=step, loss=risen(253), events=named("RMSprop", alpha=0.99))
+    assert none("adam-stale-second-moment", longer)
+    stale = optimizer(rms=spiked(250, 7.0), loss=risen(253), events=named("RMSprop", alpha=0.99))
+    finding = only("adam-stale-second-moment", stale)
+    assert "RMSprop's second moment" in finding.message
+    assert finding.facts["beta2"] == pytest.approx(0.99)
+    assert none("adam-stale-second-moment", optimizer(rms=spiked(250, 5.0), events=named("RMSprop")))
 
 
 def aged(ages, loss=None, **more):

@@ -78,13 +78,25 @@ def test_sgd_without_momentum_has_no_state_to_tell_of(watch, healthy):
     assert "optimizer.momentum" not in recording.run
 
 
-@pytest.mark.parametrize("make", [torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adafactor])
+@pytest.mark.parametrize("make", [torch.optim.Rprop, torch.optim.ASGD])
 def test_of_an_optimizer_that_is_not_known_nothing_is_guessed(watch, healthy, make):
     recording, *_ = fit(lambda p: make(p, lr=1e-3), watch)
     healthy(recording.run)
     assert "optimizer.rms" not in recording.run
     told = [event.data["what"] for event in recording.run.events_of("coverage")]
     assert told == [f"the optimizer {make.__name__}"]
+
+
+class Renamed(torch.optim.RMSprop):
+    """Takes torch's own step."""
+
+
+def test_a_subclass_with_the_step_of_its_parent_is_known_as_that(watch):
+    recording, _, states, _ = fit(lambda p: Renamed(p, lr=1e-3, momentum=0.9), watch)
+    expected = states["0.weight"]["momentum_buffer"].norm().item()
+    assert column(recording, "momentum")["0.weight"] == pytest.approx(expected, rel=1e-4)
+    (told,) = recording.run.events_of("optimizer")
+    assert (told.data["name"], told.data["family"]) == ("Renamed", "RMSprop")
 
 
 def test_large_tensors_are_estimated_from_a_sample(watch):

@@ -56,7 +56,8 @@ def adaptive():
     return before
 
 
-def stable_adamw():
+def stable(second, floor):
+    """Updates divided by RMS_t over 0.9, where that is above 1."""
     old = []
 
     def before(optimizer, model, step, loss):
@@ -66,12 +67,15 @@ def stable_adamw():
         with torch.no_grad():
             for p, w in zip(model.parameters(), old, strict=True):
                 state = optimizer.state[p]
-                v = state["exp_avg_sq"] / (1 - 0.999 ** state["step"])
-                rms = (p.grad.square() / v.clamp(min=1e-16)).mean().sqrt().item() / 0.9
+                rms = (p.grad.square() / second(state).clamp(min=floor)).mean().sqrt().item() / 0.9
                 if rms > 1:
                     p.copy_(w + (p - w) / rms)
 
     return before, after
+
+
+def corrected(state):
+    return state["exp_avg_sq"] / (1 - 0.999 ** state["step"])
 
 
 def not_finite(optimizer, model, step, loss):
@@ -125,6 +129,22 @@ def leave_out(optimizer, model, step, loss):
     return 5 <= step < 8
 
 
+def rmsprop(model):
+    return torch.optim.RMSprop(model.parameters(), lr=0.01, alpha=0.99, eps=1e-3)
+
+
+def adafactor(model):
+    return torch.optim.Adafactor(model.parameters(), lr=0.01)
+
+
+OF_OTHER_OPTIMIZERS = {
+    ("lower-beta2=0.9", rmsprop): setting("alpha", lambda alpha, step: 0.9),
+    ("lower-epsilon=1e-10", rmsprop): setting("eps", lambda eps, step: 1e-10),
+    ("clip-updates=0.9", rmsprop): stable(lambda state: state["square_avg"], 1e-6),
+    ("raise-epsilon=0.5", adafactor): setting("eps", lambda eps, step: (0.5, eps[1])),
+}
+
+
 ORACLES = {
     "lower-learning-rate=0.3": setting("lr", lambda lr, step: lr * 0.3),
     "lower-learning-rate=0.3@6": setting("lr", lambda lr, step: lr * 0.3 if step >= 6 else lr),
@@ -139,7 +159,7 @@ ORACLES = {
     "clip-gradients=0.5": (clip,),
     "clip-each-gradient=0.1": (clip_each,),
     "adaptive-clipping=1.1": (adaptive(),),
-    "clip-updates=0.9": stable_adamw(),
+    "clip-updates=0.9": stable(corrected, 1e-16),
     "reset-optimizer-state=7": (forget,),
     "larger-batch=3": (gather(),),
     "shrink-embedding-gradient=0.25": (shrink,),
@@ -157,6 +177,17 @@ def test_what_is_applied_does_to_the_bit_what_a_hand_would_have_written(applying
     assert told("ended")
     assert its_losses == losses
     assert its_rates == rates  # the script and its scheduler see their own numbers
+    assert loops.same(weights, expected)
+
+
+@pytest.mark.parametrize(("request_", "make"), OF_OTHER_OPTIMIZERS)
+def test_what_is_applied_takes_the_words_of_the_optimizer(applying, told, request_, make):
+    plain, *_ = loops.train(make=make)
+    expected, *_ = loops.train(*OF_OTHER_OPTIMIZERS[request_, make], make=make)
+    assert not loops.same(plain, expected)
+    with applying(request_):
+        weights, *_ = loops.train(make=make)
+    assert told("ended")
     assert loops.same(weights, expected)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stabdiag.stats.rows import silent_rows
-from stabdiag.stats.sample import SLABS, slabs, stride_of, strided
+from stabdiag.stats.sample import SLABS, slab_places, slabs, stride_of, strided
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**5))
@@ -66,3 +66,10 @@ def test_silent_rows_hold_exact_zeros_only(dtype):
     gradient[3, 0, 1] = float("nan")
     gradient[4, 0, :2] = torch.tensor([1, -1])
     assert silent_rows(gradient).tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("size", [7, 6400, 6401, 123_457])
+def test_the_places_of_slabs_are_those_of_their_elements(size):
+    assert torch.equal(
+        slab_places(size, 6400, torch.device("cpu")), slabs(torch.arange(size), 6400).flatten()
+    )

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import pytest
 import torch
 
+from stabdiag.zoo.architecture import ARCHITECTURES
 from stabdiag.zoo.fault import FAULTS
 
 ALL = [fault.id for fault in FAULTS]
@@ -232,6 +233,14 @@ def test_lost_optimizer_state_begins_anew(planted):
     training.run()
     counts = {float(state["step"]) for state in training.optimizers[0].state.values()}
     assert counts == {float(training.steps - truth.step)}
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("rmsprop", 0.01), ("adafactor", (0.01, 1e-3))])
+def test_large_epsilon_is_there_when_the_optimizer_is_made(optimizer, expected):
+    training = ARCHITECTURES["regression"].training(optimizer, 3, None, 20)
+    FAULTS["large-epsilon"].plant(training, 0.01)
+    training.prepare()
+    assert {group["eps"] for group in training.optimizers[0].param_groups} == {expected}
 
 
 def test_hot_layer_alone_moves_faster(planted):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stabdiag.analysis.adam import epsilon
+from stabdiag.analysis.adaptive import epsilon
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import History, history
@@ -12,15 +12,16 @@ from stabdiag.core.run import Run
 
 @cause(
     "optimizer-epsilon",
-    title="Adam's epsilon does not fit the size of the gradients",
+    title="The optimizer's epsilon does not fit the size of the gradients",
     fixes=("lower-epsilon", "raise-epsilon"),
 )
 def optimizer_epsilon(run: Run, finding: Finding) -> Weight | None:
     """The epsilon is larger than the root of the second moment, or so small that it never matters.
 
-    A large one turns Adam into gradient descent with tiny steps: a loss that is averaged twice, very wide
-    layers, and a value taken over from elsewhere do so. Near the size of the gradients it keeps coordinates
-    in step with each other. Its look-alike is a parameter without gradients, whose second moment is zero.
+    A large one turns Adam and its like into gradient descent with tiny steps: a loss that is averaged twice,
+    very wide layers, and a value taken over from elsewhere do so. Near the size of the gradients it keeps
+    coordinates in step with each other. Its look-alike is a parameter without gradients, whose second moment
+    is zero.
 
     Reference: Wortsman et al., Small-scale proxies for large-scale Transformer training instabilities,
     https://arxiv.org/abs/2309.14322

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stabdiag.analysis.adam import epsilon
+from stabdiag.analysis.adaptive import adaptive, epsilon
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import Change, fix
 from stabdiag.analysis.causes.optimizer_epsilon import gradient_rms
@@ -11,7 +11,7 @@ from stabdiag.core.run import Run
 LEAST = 1e-15
 
 
-@fix("lower-epsilon", title="Lower Adam's epsilon")
+@fix("lower-epsilon", title="Lower the optimizer's epsilon")
 def lower_epsilon(run: Run, finding: Finding) -> Change | None:
     """Brings the epsilon to a thousandth of the gradients, where it only guards against zero.
 
@@ -25,10 +25,11 @@ def lower_epsilon(run: Run, finding: Finding) -> Change | None:
     if target >= eps:
         return None
     because = f": the gradients have {figure(size)} in rms" if size else ""
+    optimizer = adaptive(run)
+    trainer = optimizer.of_trainer(f"adam_epsilon={target:g}")
     return Change(
-        f"epsilon {figure(eps)} → {figure(target)}{because} (Trainer: adam_epsilon={target:g})",
-        f"optimizer = torch.optim.{optimizer_name(run)}(model.parameters(), eps={target:g})  # other "
-        "arguments as "
-        "before",
+        f"epsilon {figure(eps)} → {figure(target)}{because}{trainer}",
+        f"optimizer = torch.optim.{optimizer_name(run)}(model.parameters(), "
+        f"{optimizer.with_epsilon(target)})  # other arguments as before",
         {"eps": target},
     )

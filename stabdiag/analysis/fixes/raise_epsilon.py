@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stabdiag.analysis.adam import epsilon
+from stabdiag.analysis.adaptive import adaptive, epsilon
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import Change, fix
 from stabdiag.analysis.causes.optimizer_epsilon import gradient_rms
@@ -9,7 +9,7 @@ from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
 
-@fix("raise-epsilon", title="Raise Adam's epsilon")
+@fix("raise-epsilon", title="Raise the optimizer's epsilon")
 def raise_epsilon(run: Run, finding: Finding) -> Change | None:
     """Bounds the update of coordinates that were silent for long: it is at most gradient over epsilon.
 
@@ -22,11 +22,11 @@ def raise_epsilon(run: Run, finding: Finding) -> Change | None:
     target = rounded(size / 10)
     if target <= 10 * eps:
         return None
+    optimizer = adaptive(run)
     return Change(
-        f"epsilon {figure(eps)} → {figure(target)}, a tenth of the gradients there ({figure(size)} in rms) "
-        f"(Trainer: adam_epsilon={target:g})",
-        f"optimizer = torch.optim.{optimizer_name(run)}(model.parameters(), eps={target:g})  # other "
-        "arguments as "
-        "before",
+        f"epsilon {figure(eps)} → {figure(target)}, a tenth of the gradients there ({figure(size)} in rms)"
+        f"{optimizer.of_trainer(f'adam_epsilon={target:g}')}",
+        f"optimizer = torch.optim.{optimizer_name(run)}(model.parameters(), "
+        f"{optimizer.with_epsilon(target)})  # other arguments as before",
         {"eps": target},
     )

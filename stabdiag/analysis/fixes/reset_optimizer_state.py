@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from stabdiag.analysis.adaptive import kept
 from stabdiag.analysis.catalogue import Change, fix
-from stabdiag.analysis.step_size import second_beta
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -14,7 +14,7 @@ def reset_optimizer_state(run: Run, finding: Finding) -> Change | None:
     stays below 0.5 learning rates in rms after the change; where the change is a jump of the data, the data
     want mending instead.
     """
-    beta = second_beta(run)
+    beta = kept(run, finding.onset_step)
     if beta is None or beta >= 1 or finding.onset_step < 1:
         return None
     steps = min(max(round(1 / (1 - beta), -1), 20), 1000)

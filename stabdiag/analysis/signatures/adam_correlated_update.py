@@ -1,4 +1,4 @@
-"""In a part of the model gradients stay the same for so long that Adam's updates become whole steps."""
+"""In a part of the model gradients stay the same for so long that updates become whole steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stabdiag.analysis.adam import matrices, moments
+from stabdiag.analysis.adam import ages_at, matrices, moments
+from stabdiag.analysis.adaptive import adaptive
 from stabdiag.analysis.aftermath import followed, known_curve
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
@@ -30,7 +31,7 @@ REACH = 60
 
 @signature(
     "adam-correlated-update",
-    title="In a part of the model Adam's updates have become whole steps",
+    title="In a part of the model updates have become whole steps",
     needs=("optimizer.step", "optimizer.cosine", "optimizer.rms"),
     explains=("lr-divergence", "update-ratio-high", "loss-spike", "loss-divergence", "nonfinite-origin"),
     causes=("optimizer-epsilon", "learning-rate-too-high", "stale-second-moment"),
@@ -46,12 +47,13 @@ def adam_correlated_update(
     full: float = 0.8,
     same: float = 0.9,
 ) -> Iterator[Finding]:
-    """What it means: Adam counts on noise that differs from step to step and mostly cancels. Where
-    gradients have become so small, or batches so large, that each coordinate keeps its sign, the update is
-    a full learning rate in every coordinate at once, and no longer follows the slope.
+    """What it means: Adam, and what averages gradients like it, counts on noise that differs from step to
+    step and mostly cancels. Where gradients have become so small, or batches so large, that each coordinate
+    keeps its sign, the update is a whole step in every coordinate at once (a learning rate; 1/(1 - momentum)
+    of them in RMSprop), and no longer follows the slope.
 
     How it is detected: for `lasting` steps or more, four records or more, after the warm-up and 50 steps of
-    the state, the update of a weight matrix is above `long` learning rates in rms (noise gives 0.229, a
+    the state, the update of a weight matrix is above `long` of a whole step in rms (noise gives 0.229, a
     constant gradient 1), the cosine of gradient and first moment is above `alike` (noise: 0.436 at β1 0.9),
     and RMS_t below `right`, so that the second moment is not stale; while the update of the median matrix
     is below `rest`. A warning where the loss meanwhile rises, for three steps or more, by 4 robust
@@ -60,6 +62,9 @@ def adam_correlated_update(
     else info. Not reproduced at small scale: calibrated on the exact values above. Outside of GANs, in which
     all matrices agree, no matrix of the healthy runs passed `full` and `same`, nor had a warning any of 95
     healthy runs of 42,000 steps.
+
+    Not judged are optimizers whose steps are nearly whole ones whatever the gradients do: without momentum,
+    with a short one, and NAdam.
 
     Look-alikes: with all data in one batch every matrix does so, in health. A stale second moment has RMS_t
     above 2 with it. Biases and gains see constant gradients often. The values of a policy are a long way
@@ -72,14 +77,19 @@ def adam_correlated_update(
 
     Facts: update_rms, cosine, rms, rest (update of the median matrix), matrices, lr.
     """
-    seen = moments(run, "step", "cosine", "rms", above=("step", long, LEAST))
+    optimizer = adaptive(run)
+    step = optimizer.averages(ages_at(run, run.table("optimizer.step").steps))
+    if step is None:
+        raise NotEvaluable(f"updates of {optimizer.name} are as long for noise as for gradients of one way")
+    seen = moments(run, "step", "cosine", "rms", above=("step", long * step, LEAST))
     warm = seen.steps > schedule(run).warmup
     if warm.sum() < LEAST or len(matrices(run, "step")) < 2:
-        raise NotEvaluable("too few steps with a settled state of Adam, or too few matrices, were recorded")
+        raise NotEvaluable("too few steps with a settled state, or too few matrices, were recorded")
     if not seen.sites:
         return
-    others = median(moments(run, "step")["step"], axis=1)
-    whole = (seen["step"] > long) & (seen["cosine"] > alike) & (seen["rms"] < right)
+    others = median(moments(run, "step")["step"], axis=1) / step
+    updates = seen["step"] / step
+    whole = (updates > long) & (seen["cosine"] > alike) & (seen["rms"] < right)
     whole &= ((others < rest) & warm)[:, None]
     curve = known_curve(run)
     best = None
@@ -91,12 +101,12 @@ def adam_correlated_update(
         return
     part = slice(best[0], best[1] + 1)
     share = whole[part].mean(axis=0)
-    sites = telling(seen.names, np.where(share >= 0.5, share * median(seen["step"][part], axis=0), np.nan))
+    sites = telling(seen.names, np.where(share >= 0.5, share * median(updates[part], axis=0), np.nan))
     columns = [seen.names.index(name) for name in sites]
     onset, last = int(seen.steps[best[0]]), int(seen.steps[best[1]])
     rise = followed(curve, onset, max(REACH, last - onset)) if curve is not None else None
     bad = rise is not None and rise.bad
-    update = float(np.nanmedian(seen["step"][part][:, columns]))
+    update = float(np.nanmedian(updates[part][:, columns]))
     facts = {
         "update_rms": update,
         "cosine": float(np.nanmedian(seen["cosine"][part][:, columns])),
@@ -111,21 +121,21 @@ def adam_correlated_update(
     if bad and rise is not None and rise.lost and curve and curve.harmed:
         severity = Severity.critical
     rate = schedule(run).at(onset)
+    unit = "learning rates" if step == 1 else f"of whole steps, {figure(step)} learning rates long,"
     yield Finding(
         severity=severity,
         confidence=0.8 if severity else 0.5,
         sites=sites,
         onset_step=onset,
-        peak_step=int(seen.steps[best[0] + int(np.nanargmax(seen["step"][part][:, columns[0]]))]),
+        peak_step=int(seen.steps[best[0] + int(np.nanargmax(updates[part][:, columns[0]]))]),
         last_step=last,
-        message=f"Updates of {sites[0]} are {figure(update)} learning rates in rms since step {onset}, "
-        "where the "
-        f"median matrix has {figure(facts['rest'])}: its gradients keep their sign"
+        message=f"{optimizer.name}'s updates of {sites[0]} are {figure(update)} {unit} in rms since step "
+        f"{onset}, where the median matrix has {figure(facts['rest'])}: its gradients keep their sign"
         + (f"; the loss rises by {figure(rise.z)} robust deviations." if bad and rise else "."),
         value=update,
         threshold=long,
         evidence=(
-            Evidence("optimizer.step", sites, threshold=long, band=(0.17, 0.39)),
+            Evidence("optimizer.step", sites, threshold=long * step, band=(0.17 * step, 0.39 * step)),
             Evidence("optimizer.cosine", sites, threshold=alike),
         ),
         facts=facts if rate is None else {**facts, "lr": rate},

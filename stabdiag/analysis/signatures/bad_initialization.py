@@ -42,7 +42,6 @@ from stabdiag.core.synthetic import run_of
         "rank-collapse",
         "residual-stream-growth",
         "vae-kl-explosion",
-        "adam-eps-dominated",
         "context-blind-plateau",
         "activation-outliers",
     ),

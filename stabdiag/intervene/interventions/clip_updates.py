@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from stabdiag.intervene.intervention import Intervention, Value, intervention
 
@@ -35,13 +36,14 @@ class ClipUpdates(Intervention):
         shortened = False
         for group in step.groups:
             for parameter in group["params"]:
-                before, second = self._before.get(parameter), step.state(parameter).get("exp_avg_sq")
+                before = self._before.get(parameter)
                 if before is None:
                     continue
-                if second is None or "betas" not in group:
+                second = _second(group, step.state(parameter))
+                if second is None:
                     step.cannot(f"{type(step.optimizer).__name__} keeps no second moment")
                     return
-                excess = float(_rms(parameter, second, group, step.state(parameter)["step"])) / self.value
+                excess = float(_rms(parameter, second, group)) / self.value
                 if excess > 1:
                     parameter.detach().copy_(before + (parameter.detach() - before) / excess)
                     shortened = True
@@ -53,8 +55,15 @@ class ClipUpdates(Intervention):
         self._before.clear()
 
 
-def _rms(parameter: torch.Tensor, second: torch.Tensor, group: Group, count: torch.Tensor) -> torch.Tensor:
+def _second(group: Group, state: Mapping[str, Any]) -> torch.Tensor | None:
+    """The second moment by which the step was divided: of Adam and its kin, and of RMSprop."""
+    if "betas" in group and "exp_avg_sq" in state:
+        corrected: torch.Tensor = state["exp_avg_sq"] / (1 - group["betas"][1] ** state["step"])
+        return corrected
+    return state.get("square_avg") if "alpha" in group else None
+
+
+def _rms(parameter: torch.Tensor, second: torch.Tensor, group: Group) -> torch.Tensor:
     assert parameter.grad is not None
-    corrected = second / (1 - group["betas"][1] ** count)
-    shares: torch.Tensor = parameter.grad.square() / corrected.clamp(min=group["eps"] ** 2)
+    shares: torch.Tensor = parameter.grad.square() / second.clamp(min=group["eps"] ** 2)
     return shares.mean().sqrt()

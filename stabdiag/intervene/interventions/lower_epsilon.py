@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @intervention(
     "lower-epsilon",
-    title="Lower Adam's epsilon",
+    title="Lower the optimizer's epsilon",
     takes=Value("ε", above=0, most=1),
     advice=("eps",),
 )
@@ -18,4 +18,4 @@ class LowerEpsilon(Intervention):
     """Sets `eps` of every parameter group where it is above VALUE, for the step alone."""
 
     def before_step(self, step: Step) -> None:
-        step.set("eps", lambda group: min(self.value, group["eps"]))
+        step.set_epsilon(lambda held: min(self.value, held))

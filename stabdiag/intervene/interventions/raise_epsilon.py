@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @intervention(
     "raise-epsilon",
-    title="Raise Adam's epsilon",
+    title="Raise the optimizer's epsilon",
     takes=Value("ε", above=0, most=1),
     advice=("eps",),
 )
@@ -18,4 +18,4 @@ class RaiseEpsilon(Intervention):
     """Sets `eps` of every parameter group where it is below VALUE, for the step alone."""
 
     def before_step(self, step: Step) -> None:
-        step.set("eps", lambda group: max(self.value, group["eps"]))
+        step.set_epsilon(lambda held: max(self.value, held))

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from stabdiag.zoo import spots
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
 
@@ -17,10 +21,13 @@ from stabdiag.zoo.training import Training
 )
 def plant(training: Training, dose: float) -> Planted:
     """Epsilon is far above the square root of the second moment: what is left of the updates is small."""
+    sound = training.make_optimizer
 
-    def enlarge() -> None:
-        for group in training.optimizers[0].param_groups:
-            group["eps"] = dose
+    def make(parameters: Sequence[nn.Parameter], lr: float) -> Optimizer:
+        optimizer = sound(parameters, lr)
+        for group in optimizer.param_groups if not training.optimizers else ():
+            group["eps"] = (dose, *group["eps"][1:]) if isinstance(group["eps"], tuple) else dose
+        return optimizer
 
-    spots.once(training, 0, enlarge)
+    training.make_optimizer = make
     return Planted(shows=training.steps)
