@@ -9,6 +9,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import improves
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.evaluations import evaluations
 from stabdiag.analysis.history import History, history
@@ -68,8 +69,8 @@ def distribution_shift_or_resume(
     `long`), or one layer's outputs that grew tenfold (thirtyfold with another input) where those before it
     did not, explain it otherwise. Or a statistic of a floating input changes its level by more than `input_z`
     deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by `leap` of
-    the progress. A warning where the loss stays above what it was, or rose by a quarter of the progress, or
-    evaluations got worse; a change of the input alone is info.
+    the progress. A warning where the loss stays above what it was, or rose by a quarter of the progress, and
+    does not fall below it later, or evaluations got worse at once; a change of the input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -154,6 +155,9 @@ def _leap(run: Run, step: int) -> float:
         return 0.0
     # Steps may lie between the change and an evaluation: the next one counts as well.
     worst = float(evaluated.values[after : after + 2].max()) - float(evaluated.values[after - 1])
+    # Where they get worse from one to the next, that is overfitting, and the loss falls at each epoch.
+    if worst < 0.5 * (float(evaluated.values[after:].max()) - evaluated.best):
+        return 0.0
     return worst / evaluated.progress if worst > 4 * evaluated.noise and evaluated.progress > 0 else 0.0
 
 
@@ -170,12 +174,13 @@ def _finding(
     together = moved is not None and abs(moved.shift.step - onset) <= 2
     rise, told = _leap(run, onset), []
     facts: dict[str, float] = {}
-    lasts = False
+    lasts = fell = False
     if jump is not None:
         end = float(np.median(loss.values[-SPAN:]))
         large = LARGE * max(curve.start - jump.before, 0.0)
         stays = end > jump.before + max(0.25 * jump.height, 3 * curve.noise)
-        lasts = jump.height > 0 and (stays or jump.height > large)
+        fell = jump.height > 0 and improves(run, onset)
+        lasts = jump.height > 0 and (stays or jump.height > large) and not fell
         facts |= {"before": jump.before, "after": jump.after, "z": jump.deviations, "end": end}
         told.append(f"the loss steps from {figure(jump.before)} to {figure(jump.after)}")
     if moved is not None and together:
@@ -200,7 +205,7 @@ def _finding(
         onset_step=onset,
         peak_step=onset,
         last_step=int(loss.steps[-1]),
-        message=f"At step {onset} {words}, and it stays so; the step size gives no reason.",
+        message=f"At step {onset} {words}{', and it stays so' * (not fell)}; the step size gives no reason.",
         value=jump.deviations if jump is not None else facts.get("input_shift"),
         threshold=z,
         evidence=tuple(evidence),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.consequence import improves
 from stabdiag.analysis.depth import telling
 from stabdiag.analysis.episodes import episodes
 from stabdiag.analysis.evaluable import NotEvaluable
@@ -87,7 +88,7 @@ def update_ratio_high(
     they began with. It fires at the step itself, before the loss shows it. It is critical where the loss
     suffers, and had not been at its best long after. Within the first 20 steps alone, and with a loss that
     does not rise above its start by a tenth and by noise, or to three times it, it is info: the optimizer
-    finds its scale.
+    finds its scale. So it is within the first quarter of a run whose loss went on to fall.
 
     Calibrated for one matrix alone on 400 small trainings: 0.11 to 26 where one layer's rate was 30 to 300
     times that of the others, 0.08 at most in healthy ones (a small head under SGD).
@@ -130,7 +131,8 @@ def update_ratio_high(
     sites = telling(taken.names, worst)
     bad = harmed(run) and not _bettered_after(run, int(taken.steps[above[-1]]))
     step = int(taken.steps[peak])
-    settling = taken.steps[above[-1]] < 20 and not _loss_rises(run)
+    passing = taken.steps[above[-1]] < run.steps / 4 and improves(run, step)
+    settling = passing or (taken.steps[above[-1]] < 20 and not _loss_rises(run))
     facts = {"update_ratio": float(middle[peak]), "healthy_ratio": HEALTHY, "harmed": float(bad)}
     rate = schedule(run).at(step)
     yield Finding(
