@@ -12,7 +12,7 @@ from stabdiag.analysis.blocks import blocks
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import improves, suffers
-from stabdiag.analysis.robust import Doubles, Flags
+from stabdiag.analysis.robust import Doubles, Flags, median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Floats, Run
@@ -21,6 +21,9 @@ from stabdiag.core.synthetic import run_of
 
 REACH = 50
 """Steps within which a doubling counts."""
+
+LATE = 3
+"""Records, at the least, that say how it ends."""
 
 
 @signature(
@@ -47,15 +50,18 @@ def attention_logit_growth(
     low_entropy: float = 0.3,
     extreme: float = 1000.0,
     one_hot: float = 0.15,
+    blind: float = 0.05,
 ) -> Iterator[Finding]:
     """What it means: the largest q·k/√d outgrows what a softmax can use: each row attends to one key, the
     gradient of queries and keys vanishes, and small changes of a weight flip which key that is.
 
     How it is detected: the largest logit of a layer is above `high`, and has doubled within 50 steps or the
-    layer's mean entropy is below `low_entropy` of its maximum. What the loss does decides the severity:
-    info while it improves; a warning where it suffers, or where it does not improve and a layer is already
-    beyond 2 × `high`, below `low_entropy` and growing; critical where it suffers and the logit is above
-    `extreme`, or above 2 × `high` with an entropy below `one_hot`.
+    layer's mean entropy is below `low_entropy` of its maximum. What the loss does decides the severity: info
+    while it improves; a warning where it suffers, or where it does not improve and a layer is already beyond
+    2 × `high`, below `low_entropy` and growing, or where over the last quarter of the records a layer is, in
+    the median, beyond 2 × `high` and below `blind`: far past what reading a single key takes, and without a
+    gradient that could lead back; critical where it suffers and the logit is above `extreme`, or above 2 ×
+    `high` with an entropy below `one_hot`.
 
     Look-alikes: a level alone is no harm: a small transformer at learning rate 3e-2 sat at 150 with an
     entropy of 0.31 to 0.45, and ended with the best loss. Relative position biases and attention sinks make
@@ -89,7 +95,8 @@ def attention_logit_growth(
     value = float(table.values[peak, worst])
     bad = suffers(run, onset)
     severity = Severity.critical if bad and seen.terminal else Severity.warning
-    if not bad and not (seen.ahead and not improves(run, onset)):
+    ended = _ended(table, entropy, 2 * high, blind)
+    if not bad and not ended.any() and not (seen.ahead and not improves(run, onset)):
         severity = Severity.info
     touched = np.flatnonzero(flagged.any(axis=0))
     first = np.argmax(flagged, axis=0)
@@ -125,6 +132,15 @@ def attention_logit_growth(
         ),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
+
+
+def _ended(table: Layers, entropy: Floats, high: float, blind: float) -> Flags:
+    """[layers]: which are that large and that narrow in the median of the last quarter of the records."""
+    late = slice(-max(len(table.steps) // 4, LATE), None)
+    if len(table.steps) < 2 * LATE:
+        return np.zeros(table.values.shape[1], bool)
+    with np.errstate(invalid="ignore"):
+        return (median(table.values[late], axis=0) > high) & (median(entropy[late], axis=0) < blind)
 
 
 @dataclass(frozen=True)
