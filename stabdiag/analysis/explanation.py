@@ -90,6 +90,8 @@ class Explanation:
         first, second = self._findings[a], self._findings[b]
         if second.signature not in self._follows[first.signature]:
             return False
+        if "impossible" in second.facts:
+            return False  # a contradiction in what is computed: no course of the training brings that about
         mutual = first.signature in self._follows[second.signature]
         if mutual and not self.precedence[a] < self.precedence[b]:
             return False

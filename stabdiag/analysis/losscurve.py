@@ -19,9 +19,8 @@ from stabdiag.analysis.robust import Doubles, spread, trailing_median
 from stabdiag.analysis.successors import successors
 from stabdiag.core.run import Run
 
-NEVER_NEGATIVE = frozenset(
-    {"cross-entropy", "binary-cross-entropy", "mean-squared-error", "absolute-error", "huber"}
-)
+BINARY = "binary-cross-entropy"
+NEVER_NEGATIVE = frozenset({"cross-entropy", BINARY, "mean-squared-error", "absolute-error", "huber"})
 """Functions, as the event `loss` names them, that have no negative value for valid input."""
 
 

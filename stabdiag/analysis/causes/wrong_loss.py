@@ -5,7 +5,7 @@ import numpy as np
 from stabdiag.analysis.case import Case, figure
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
-from stabdiag.analysis.losscurve import NEVER_NEGATIVE
+from stabdiag.analysis.losscurve import BINARY, NEVER_NEGATIVE
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -35,7 +35,7 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
             )
         elif np.isfinite(low) and low < 0 and high <= 1e-6:
             case.speaks_for(0.2, "the model's last output is never positive, as log-probabilities are")
-    if function == "binary-cross-entropy" and run.fact("loss", "logits") and low >= 0 and high <= 1:
+    if function == BINARY and run.fact("loss", "logits") and low >= 0 and high <= 1:
         case.speaks_for(
             0.9,
             "the loss is a binary cross-entropy that takes the sigmoid itself, and the model's last output "
@@ -49,7 +49,7 @@ def wrong_loss(run: Run, finding: Finding) -> Weight | None:
     loss = history(run, "run.loss").within(finding.onset_step, finding.last_step).finite().values
     if len(loss) and float(np.median(loss)) < 0 and function in NEVER_NEGATIVE:
         case.speaks_for(
-            0.85,
+            0.6 if function == BINARY else 0.85,
             f"the loss is negative ({figure(float(np.median(loss)))}), which no {function} can be: "
             "its sign is wrong, or its input is not what it wants",
         )

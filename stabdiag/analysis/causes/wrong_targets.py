@@ -6,6 +6,7 @@ from stabdiag.analysis.anatomy import learns_normally
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import history
+from stabdiag.analysis.losscurve import BINARY
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -25,9 +26,14 @@ def wrong_targets(run: Run, finding: Finding) -> Weight | None:
 
     Reference: Karpathy, A Recipe for Training Neural Networks, 2019
     """
+    case, function = Case(), run.fact("loss", "function")
+    if "impossible" in finding.facts and function == BINARY:
+        case.speaks_for(
+            0.9, f"the loss is negative, which a {function} is for targets outside of 0 to 1 alone"
+        )
+        return case.weight()
     if finding.signature not in ("loss-plateau", "context-blind-plateau"):
         return None
-    case = Case()
     ratio = learns_normally(run, finding.onset_step, finding.last_step)
     if ratio is not None:
         case.speaks_for(

@@ -5,6 +5,7 @@ import math
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import Change, fix
 from stabdiag.analysis.history import history
+from stabdiag.analysis.losscurve import BINARY
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -17,6 +18,12 @@ def fix_targets(run: Run, finding: Finding) -> Change:
     the two, an off-by-one, an inverted mask. It worked when the loss of the one batch falls below a
     tenth of its start.
     """
+    if "impossible" in finding.facts and run.fact("loss", "function") == BINARY:
+        return Change(
+            "scale the targets to 0 to 1: a binary cross-entropy is negative for none of these",
+            "targets = targets / 255.0  # where they are pixels\n"
+            "assert 0.0 <= targets.min() and targets.max() <= 1.0",
+        )
     level, classes = history(run, "run.loss").at(finding.last_step), run.fact("loss", "classes")
     told = f"the loss stands at {figure(level)}" if level is not None else "the loss stands still"
     if isinstance(classes, int) and classes > 1:

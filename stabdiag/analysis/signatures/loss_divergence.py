@@ -47,6 +47,7 @@ class Rise:
         "precision-overflow",
         "unnormalized-input",
         "wrong-loss",
+        "wrong-targets",
     ),
 )
 def loss_divergence(
@@ -74,7 +75,7 @@ def loss_divergence(
     Reference: Wortsman et al. 2023 (arXiv 2309.14322); Chowdhery et al. 2022 (PaLM, arXiv 2204.02311).
 
     Facts: loss_start, loss_before (best level before the rise), loss_peak, loss_end, noise, and lr at
-    the onset.
+    the onset; impossible (1 where it is negative and cannot be).
     """
     curve = loss_curve(run, least=3)
     found = (
@@ -93,7 +94,7 @@ def loss_divergence(
         "loss_peak": float(curve.values[found.peak]),
         "loss_end": curve.end,
         "noise": curve.noise,
-    }
+    } | ({"impossible": 1.0} if found.words.startswith("falls") else {})
     rate = schedule(run).at(onset)
     yield Finding(
         severity=found.severity,

@@ -101,7 +101,7 @@ def lr_divergence(
     """
     if not {"update.ratio", "curvature.sharpness_ratio", "run.grad_cosine"} & set(run.series):
         raise NotEvaluable("neither updates nor curvature nor gradients in a row were recorded")
-    rises = list(loss_divergence(run))
+    rises = [rise for rise in loss_divergence(run) if "impossible" not in rise.facts]
     if not rises:
         yield from _thrown(run, thrown, grown, learned)
     for rise in rises:
