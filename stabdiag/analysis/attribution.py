@@ -73,6 +73,8 @@ def _by_the_mover(cause: CauseRanked, support: float, mover: FirstMover) -> Weig
 
 
 def _weigh(run: Run, finding: Finding, id: str) -> Weight | None:
+    if "impossible" in finding.facts and not CAUSES[id].of_the_task:
+        return None
     try:
         weight = CAUSES[id].weigh(run, finding)
     except Exception as error:

@@ -80,7 +80,9 @@ class Cause:
 
     `fixes` cure it, the best first. `moves_first` are the series (globs) that leave their healthy band
     first where this is the cause, empty where that tells nothing; `lead` is the least and the most
-    number of steps by which they do so before the loss. The docstring of `weigh` is the documentation.
+    number of steps by which they do so before the loss. `of_the_task` where it is in what is computed, and
+    no course of the training: it alone explains a value that cannot be, the fact `impossible` of a finding.
+    The docstring of `weigh` is the documentation.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Cause:
     weigh: Callable[[Run, Finding], Weight | None]
     moves_first: tuple[str, ...] = ()
     lead: tuple[float, float] = (0, math.inf)
+    of_the_task: bool = False
 
     @property
     def doc(self) -> str:
@@ -147,9 +150,10 @@ def cause(
     fixes: Sequence[str],
     moves_first: Sequence[str] = (),
     lead: tuple[float, float] = (0, math.inf),
+    of_the_task: bool = False,
 ) -> Callable[[Any], Cause]:
     def declare(weigh: Callable[[Run, Finding], Weight | None]) -> Cause:
-        entry = Cause(id, title, tuple(fixes), weigh, tuple(moves_first), lead)
+        entry = Cause(id, title, tuple(fixes), weigh, tuple(moves_first), lead, of_the_task)
         CAUSES.add(entry)
         TITLES["cause", id] = title
         return entry

@@ -10,7 +10,7 @@ from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
 
-@cause("wrong-loss", title="The loss does not fit the model's output", fixes=("fix-loss",))
+@cause("wrong-loss", title="The loss does not fit the model's output", fixes=("fix-loss",), of_the_task=True)
 def wrong_loss(run: Run, finding: Finding) -> Weight | None:
     """The loss function expects something else than the model gives.
 

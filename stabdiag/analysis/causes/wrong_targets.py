@@ -15,6 +15,7 @@ from stabdiag.core.run import Run
     "wrong-targets",
     title="The targets do not belong to the inputs",
     fixes=("fix-targets", "fix-loss"),
+    of_the_task=True,
 )
 def wrong_targets(run: Run, finding: Finding) -> Weight | None:
     """Inputs and targets are paired wrongly, so that nothing but the frequency of labels can be learned.
