@@ -8,11 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.robust import Doubles
+from stabdiag.analysis.step_size import schedule, weight_decay
 from stabdiag.analysis.unaided import unaided_growth
+from stabdiag.analysis.updates import updates
 from stabdiag.core.run import Run
 
 AT_ONCE = 0.2
 """Growth of a logarithm in a step."""
+
+DECOUPLED = ("AdamW", "Lion", "Muon")
+"""Optimizers that take the share lr · λ off a weight at each step, beside what the gradient does."""
 
 SETTLED = 0.1
 """Share of the run in which weights find their scale."""
@@ -22,12 +27,14 @@ SETTLED = 0.1
 class Drift:
     """`change` [matrices] is the largest logarithm of growth within a tenth of the run, or beyond what the
     updates account for where it is `unaided`, or the loss of norm since the start; `at` where it began.
+    `decay` is the share of a step that decay made, where it is that which tells.
     """
 
     change: Doubles
     at: int
     grows: bool
     unaided: bool = False
+    decay: float = 0.0
 
 
 def beyond_updates(
@@ -75,3 +82,23 @@ def shrinking(steps: NDArray[np.int64], norms: Doubles, shrunk: float, most: flo
     if not low[at:].mean() >= 0.5 or not low.any():
         return None
     return Drift(np.median(change[at:], axis=0), at, False)
+
+
+def decayed(run: Run, steps: NDArray[np.int64], norms: Doubles, share: float, shrunk: float) -> Drift | None:
+    """Where decoupled decay, lr · λ of a weight, makes the `share` of its steps and more, in the median of
+    all matrices after the first eighth of the run, and half of them end below `shrunk` of their first norm:
+    they are held together by nothing else any more."""
+    decay = weight_decay(run) or 0.0
+    if not decay or run.fact("optimizer", "name") not in DECOUPLED or "update.ratio" not in run:
+        return None
+    taken = updates(run)
+    late = np.isfinite(taken.middle) & (taken.middle > 0) & (taken.steps >= run.steps / 8)
+    rates = np.array([schedule(run).at(int(step)) or 0.0 for step in taken.steps[late]])
+    if len(rates) < 3:
+        return None
+    part = float(np.median(rates * decay / taken.middle[late]))
+    change = np.log(norms[-1] / norms[0])
+    if part < share or not np.nanmedian(change) < np.log(shrunk):
+        return None
+    falls = np.nanmedian(np.log(norms / norms[0]), axis=1) < 0.25 * np.log(shrunk)
+    return Drift(change, int(np.argmax(falls)), False, decay=min(part, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from stabdiag.analysis.history import History, history
 from stabdiag.analysis.leap import leap
 from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of, resolution
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.robust import spread
 from stabdiag.analysis.step_size import ratio_near, schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import MissingSeries, Run
@@ -63,14 +65,15 @@ def distribution_shift_or_resume(
     """What it means: another source, a new mixture, a curriculum, a sampler that began anew. What the
     optimizer remembers belongs to the old data, and the model begins to forget these.
 
-    How it is detected: the level of the loss (median of 25 steps) rises by more than `z` of its own noise and
-    a tenth of the progress, `sharp` of it at one step, stays up for `lasting` steps and rises no further. A
-    jump of the learning rate there, updates that were longer than healthy ones before it (ratio above
-    `long`), or one layer's outputs that grew tenfold (thirtyfold with another input) where those before it
-    did not, explain it otherwise. Or a statistic of a floating input changes its level by more than `input_z`
-    deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by `leap` of
-    the progress. A warning where the loss stays above what it was, or rose by a quarter of the progress, and
-    does not fall below it later, or evaluations got worse at once; a change of the input alone is info.
+    How it is detected: the level of the loss (median of 25 steps) rises by more than `z` of its own noise,
+    there and in all of the run, and a tenth of the progress, `sharp` of it at one step, stays up for
+    `lasting` steps and rises no further. A jump of the learning rate there, updates that were longer than
+    healthy ones before it (ratio above `long`), or one layer's outputs that grew tenfold (thirtyfold with
+    another input) where those before it did not, explain it otherwise. Or a statistic of a floating input
+    changes its level by more than `input_z` deviations, or the loss falls as abruptly as it else rises, and
+    the next evaluation is worse by `leap` of the progress. A warning where the loss stays above what it was,
+    or rose by a quarter of the progress, or evaluations got worse at once; a change of the input alone is
+    info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -95,7 +98,7 @@ def distribution_shift_or_resume(
     moved, jump = _input(run, input_z), level_shift(loss, noise, z=z, sharp=sharp, up=True)
     # Where the input is larger so is what the first layer makes of it.
     far = 10.0 if moved is None else 30.0
-    if jump is not None and not _unexplained(run, curve, jump, lasting, long, far):
+    if jump is not None and not _unexplained(run, curve, jump, z, lasting, long, far):
         jump = None
     if jump is None and moved is None:
         jump = level_shift(loss, noise, z=z, sharp=sharp)
@@ -109,11 +112,20 @@ def distribution_shift_or_resume(
     yield _finding(run, curve, loss, jump, moved, leap, z)
 
 
-def _unexplained(run: Run, curve: LossCurve, jump: Shift, lasting: float, long: float, far: float) -> bool:
+def _unexplained(
+    run: Run, curve: LossCurve, jump: Shift, z: float, lasting: float, long: float, far: float
+) -> bool:
     """Whether a rise is one of the data: large, lasting, no divergence, and not made by the step size."""
     progress = max(curve.start - jump.before, 0.0)
     later = curve.values[jump.at + SPAN :]
-    if jump.height < 0.1 * progress or jump.before > curve.start + curve.margin or not len(later):
+    # The noise of all the run may be that of its end, where the loss is far lower.
+    sides = curve.values[max(jump.at - SPAN, 0) : jump.at], curve.values[jump.at : jump.at + SPAN]
+    error = 1.25 * max(spread(side) for side in sides) / math.sqrt(SPAN)
+    if (
+        jump.height < max(z * error, 0.1 * progress)
+        or jump.before > curve.start + curve.margin
+        or not len(later)
+    ):
         return False
     end = float(np.nanmedian(later[-SPAN:]))
     stays = (curve.level[jump.at :] > jump.before + 0.25 * jump.height).sum() >= lasting
@@ -180,7 +192,7 @@ def _finding(
         large = LARGE * max(curve.start - jump.before, 0.0)
         stays = end > jump.before + max(0.25 * jump.height, 3 * curve.noise)
         fell = jump.height > 0 and improves(run, onset)
-        lasts = jump.height > 0 and (stays or jump.height > large) and not fell
+        lasts = jump.height > 0 and (stays or jump.height > large)
         facts |= {"before": jump.before, "after": jump.after, "z": jump.deviations, "end": end}
         told.append(f"the loss steps from {figure(jump.before)} to {figure(jump.after)}")
     if moved is not None and together:
