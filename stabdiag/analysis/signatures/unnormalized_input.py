@@ -49,12 +49,13 @@ def unnormalized_input(
     How it is detected: a floating input whose rms is above `large` or below `small` in the median batch, or
     whose mean is `offset` times its deviation, from the first batch on. That alone is info: a normalization
     layer in front makes up for it. A warning where it shows: the first loss is above that of the best
-    constant answer by `excess` of it, or the run is harmed.
+    constant answer by `excess` of it, or the run is harmed, or more than half of the outputs of the first
+    layer with a bounded activation are saturated from the start.
 
     Calibrated on MLPs and CNNs with inputs of 1, 10, 100 and 255 times the usual: an MLP without
     normalization starts at twice the loss of a guess at a factor of 30 and at 6 times at 100, and is told as
-    info at 10; a CNN with BatchNorm
-    learns as well as ever (info). 0 alarms in 32,300 steps of 74 healthy runs.
+    info at 10; a CNN with BatchNorm learns as well as ever (info). 0 alarms in 32,300 steps of 74 healthy
+    runs.
 
     Look-alikes: one batch out of range is a bad batch. Masks, positions and time steps are inputs too, and
     their scale is harmless.
@@ -86,6 +87,9 @@ def unnormalized_input(
     before = run if rms > 1 else while_finite(run)
     if not consequence and harmed(before):
         consequence = "; the loss suffers"
+    if not consequence and rms > large and (flat := _saturated(run)) is not None:
+        layer, share = flat
+        consequence = f"; {share:.0%} of the outputs of {layer}, the first of its kind, are saturated by it"
     if not consequence and before is not run:
         return
     yield Finding(
@@ -102,6 +106,20 @@ def unnormalized_input(
         evidence=(Evidence("batch.rms", (name,), threshold=large if rms > 1 else small, log=True),),
         facts=facts,
     )
+
+
+def _saturated(run: Run) -> tuple[str, float] | None:
+    """The first layer with a bounded activation, and the share of its outputs that were at the ends of it in
+    the first records; None unless most were."""
+    if "saturation.share" not in run:
+        return None
+    table = run.table("saturation.share")
+    if not len(table.sites):
+        return None
+    first = min(range(len(table.sites)), key=lambda i: table.sites[i].order)
+    early = table.values[:5, first]
+    share = float(np.median(early[np.isfinite(early)])) if np.isfinite(early).any() else 0.0
+    return (table.names[first], share) if share > 0.5 else None
 
 
 def _start(run: Run) -> tuple[float, float] | None:
@@ -129,6 +147,18 @@ def _run(rng: np.random.Generator, rms: float, start: float) -> Run:
 @unnormalized_input.fires_on
 def _pixels(rng: np.random.Generator) -> Run:
     return _run(rng, 147.0, 60.0)
+
+
+@unnormalized_input.fires_on
+def _saturates_the_first_layer_of_a_training_that_falls(rng: np.random.Generator) -> Run:
+    series = {
+        "run.loss": 1e3 * np.exp(-np.arange(60) / 20) + rng.random(60),
+        "batch.rms": np.full(60, 579.0),
+        "batch.mean": np.full(60, 505.0),
+        "saturation.share": np.tile([0.7, 0.1], (60, 1)),
+    }
+    layers = [Site("saturation", f"net.{i}", "Linear", order=i) for i in range(2)]
+    return run_of(series, sites={"batch": [Site("batch", "x")], "saturation": layers})
 
 
 @unnormalized_input.quiet_on
