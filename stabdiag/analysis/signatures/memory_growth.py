@@ -77,7 +77,7 @@ def _grown(
     grown = parts[-1] - parts[0]
     half = BLOCKS // 2
     goes_on = parts[-1] - parts[half] >= steady * (parts[half - 1] - parts[0])
-    rises = bool((np.diff(parts) > 0.02 * grown).all())
+    rises = bool((np.diff(parts) > 0.005 * grown).all())
     if not (rises and goes_on) or grown < least or grown < share * parts[0]:
         return None
     rate = grown / max(steps * (1 - 1 / BLOCKS), 1)
