@@ -115,6 +115,7 @@ def test_most_fixes_have_something_to_say_of_a_run_with_everything_wrong():
         "fix-schedule",
         "fp32-master-weights",
         "free-bits",
+        "gradient-penalty",
         "loosen-clipping",
         "lower-epsilon",
         "qk-clip",

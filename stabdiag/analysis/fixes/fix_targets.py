@@ -16,7 +16,17 @@ def fix_targets(run: Run, finding: Finding) -> Change:
     It costs a minute. Where it fails, look at decoded pairs of input and target: a shuffle of one of
     the two, an off-by-one, an inverted mask. It worked when the loss of the one batch falls below a
     tenth of its start.
+    Where training succeeds and no evaluation does, it asks the reverse: whether the model repeats targets
+    that do not belong to its inputs, because it is given them.
     """
+    if finding.signature == "overfitting":
+        return Change(
+            "give the model targets of other samples in place of its own wherever training hands it any, and "
+            "see whether it answers with those; shift them by one, or mask them, where it does",
+            "others = targets[torch.randperm(len(targets))]\n"
+            "answers = model(inputs, others).argmax(-1)  # called as in training\n"
+            "print((answers == others).float().mean())  # far above chance: it reads them",
+        )
     level, classes = history(run, "run.loss").at(finding.last_step), run.fact("loss", "classes")
     told = f"the loss stands at {figure(level)}" if level is not None else "the loss stands still"
     if isinstance(classes, int) and classes > 1:
