@@ -264,7 +264,8 @@ STILL = 11.8 + np.random.default_rng(0).standard_normal(400)
 
 
 def lost(norms=FADING, loss=STILL):
-    return list(SIGNATURES["vanishing-gradient"](run_of({"grad.norm": norms, "run.loss": loss})))
+    series = {"grad.norm": norms, "run.loss": loss, "run.nonfinite": np.isnan(loss) * 1.0}
+    return list(SIGNATURES["vanishing-gradient"](run_of(series)))
 
 
 def test_a_gradient_that_dies_under_a_loss_that_stays_is_told_since_it_falls():
