@@ -247,6 +247,22 @@ def test_a_plain_rnn_is_suspected_and_a_model_without_recurrence_never():
     assert support("recurrent-instability", without, exploding) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("site", "told"),
+    [
+        ("layers.0", True),
+        ("layers.0.weight_hh_l0", True),
+        ("layers.0[1]", True),
+        ("layers.1", False),
+        ("layers", False),
+    ],
+)
+def test_a_value_that_is_not_finite_is_put_down_to_a_recurrence_only_from_within(site, told):
+    run = run_of({"output.rms": flat(1.0, width=2)}, sites={"output": outputs(["GRU", "Linear"])})
+    origin = finding("nonfinite-origin", sites=(site, "layers.0"))
+    assert (support("recurrent-instability", run, origin) > 0) == told
+
+
 def test_a_missing_gradient_means_a_cut_graph_and_a_present_one_a_forgotten_optimizer():
     def run(gradient, optimized):
         sites = {kind: parameters(kind, 1, optimized=optimized) for kind in ("grad", "weight")}

@@ -115,6 +115,7 @@ def test_most_fixes_have_something_to_say_of_a_run_with_everything_wrong():
         "fix-schedule",
         "fp32-master-weights",
         "free-bits",
+        "gradient-penalty",
         "loosen-clipping",
         "lower-epsilon",
         "qk-clip",
@@ -158,3 +159,23 @@ def test_a_fix_that_cannot_help_proposes_nothing(id, changes, of):
 )
 def test_proposed_numbers_are_round(value, nearest):
     assert rounded(value) == pytest.approx(nearest)
+
+
+@pytest.mark.parametrize(
+    ("reached", "words", "scale"),
+    [(True, "peak learning rate 0.3 → 0.01", 1 / 30), (False, "peak learning rate 0.3 → 0.005", 1 / 60)],
+)
+def test_a_fault_on_the_way_up_lowers_the_peak_of_the_schedule(reached, words, scale):
+    """Half way up the updates are 0.31 of the weights; and at the peak, where that was reached."""
+    ratio = np.full((STEPS, 6), 0.31)
+    if not reached:
+        ratio[80:] = np.nan
+    run = rich_run(**{"run.lr": np.minimum(0.003 * (np.arange(STEPS) + 1), 0.3), "update.ratio": ratio})
+    proposed = change("lower-learning-rate", run, finding(onset=49))
+    assert words in proposed.text
+    assert proposed.runtime["lr_scale"] == pytest.approx(scale, rel=0.01)
+
+
+def test_a_fault_long_before_the_rate_jumps_is_not_one_on_the_way_up():
+    run = rich_run(**{"run.lr": np.where(np.arange(STEPS) < 100, 0.003, 0.3)})
+    assert change("lower-learning-rate", run, finding(onset=50)).text.startswith("learning rate 0.003 →")

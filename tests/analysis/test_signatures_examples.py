@@ -11,7 +11,7 @@ from stabdiag.core.synthetic import run_of
 HEADINGS = ("What it means:", "How it is detected:", "Look-alikes:", "Fixes:", "Reference:")
 NAMES = [entry.id for entry in SIGNATURES]
 EXAMPLES = [(s.id, e) for s in SIGNATURES for e in s.fires]
-NATS = ("bad-initialization", "loss-plateau")  # these compare the loss with a cross-entropy
+NATS = ("bad-initialization", "loss-plateau", "overfitting")  # these compare it with what an answer costs
 WITHOUT_UNIT = [(n, e) for n, e in EXAMPLES if n not in NATS and "run.loss" in e(np.random.default_rng(0))]
 NEAR_MISSES = [(s.id, e) for s in SIGNATURES for e in s.quiet]
 

@@ -261,3 +261,11 @@ def test_a_model_without_an_embedding_is_not_judged_by_one():
     run = run_of({"grad.norm": np.ones((400, 1))}, sites={"grad": TABLES[1:]})
     with pytest.raises(NotEvaluable, match="no embedding"):
         list(SIGNATURES["embedding-gradient-spike"](run))
+
+
+def test_what_is_measured_is_what_passed_its_threshold():
+    for rms, step in ((25.0, 0.25), (4.0, 1.8)):
+        series = {"rms": spiked(250, rms), "step": np.where(spiked(250, 9.0) > 1, step, 0.25)}
+        finding = only("adam-stale-second-moment", optimizer(**series, loss=risen(253)))
+        assert finding.value > finding.threshold
+        assert finding.value == pytest.approx(rms if rms > 9 else step)

@@ -82,6 +82,14 @@ def test_starvation_begins_where_the_rate_ran_out():
     assert finding.facts["budget_left"] == pytest.approx(0.75)
 
 
+def test_a_rate_that_falls_on_is_told_by_its_first_value_and_its_last():
+    loss = 2.0 + 2.8 * np.exp(-np.minimum(np.arange(600), 60) / 60) + 0.03 * RNG(0).standard_normal(600)
+    rate = 2e-3 * 0.5 ** (np.arange(600) // 4)
+    told = only("lr-starvation", run_of({"run.lr": rate, "run.loss": loss})).message
+    assert "3.1e-05 at step 24, 1.56 % of its peak, and falls on to" in told
+    assert "since step" not in told
+
+
 def test_a_rate_that_ran_out_after_the_loss_had_come_to_rest_is_info():
     rate = 1e-2 * np.where(np.arange(600) < 400, 1.0, 1e-4)
     finding = only("lr-starvation", run_of({"run.lr": rate, "run.loss": falling(600)}))
@@ -160,6 +168,14 @@ def test_the_cosine_of_gradients_gives_noise_over_signal(signal, noise):
     finding = only("noise-dominated", run_of({"run.loss": falling(2000), "run.grad_cosine": cosine}))
     assert finding.facts["noise_to_signal"] == pytest.approx(noise, rel=0.15)
     assert finding.severity == Severity.info
+
+
+def test_noise_that_drowns_its_own_measure_is_told_as_a_bound():
+    cosine = -0.001 + 0.1 * RNG(0).standard_normal(2000)
+    finding = only("noise-dominated", run_of({"run.loss": falling(2000), "run.grad_cosine": cosine}))
+    assert "more than 20 times" in finding.message
+    assert finding.value == finding.threshold == pytest.approx(20)
+    assert "noise_to_signal" not in finding.facts
 
 
 def test_a_cut_of_the_batch_dates_the_noise_and_gives_its_sizes():

@@ -212,3 +212,97 @@ def test_a_variance_that_explodes_is_pinned_on_the_layer_that_puts_it_out():
     }
     run = run_of(series, sites=sites, steps={"latent": steps, "output": steps})
     assert only("vae-kl-explosion", run).sites == ("log_variance", "mean")
+
+
+ATTENTION = [
+    Site("output", name, kind, order=i)
+    for i, (name, kind) in enumerate(
+        [
+            ("rnn", "GRU"),
+            ("attn.q", "Linear"),
+            ("attn.k", "Linear"),
+            ("attn", "Attention"),
+            ("cell", "GRUCell"),
+        ]
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("calls", "origin"),
+    [
+        ([0, 8, 0, 9, 9], "attn"),  # one call more than any module within: a softmax over nothing
+        ([0, 9, 0, 9, 9], "attn.q"),
+        ([0, 0, 1, 9, 9], "attn.k"),  # keys are computed once
+        ([9, 8, 0, 9, 9], "rnn"),
+    ],
+)
+def test_a_module_with_more_calls_that_are_not_finite_than_those_within_made_the_first(calls, origin):
+    series = zeros(width=5)
+    series["output.nonfinite"][20] = calls
+    series["run.nonfinite"][20:] = 1
+    finding = only("nonfinite-origin", run_of(series, sites={"output": ATTENTION}))
+    assert finding.sites[0] == origin
+    assert ("it made the first one itself" in finding.message) == (origin == "attn")
+
+
+def test_what_comes_before_is_not_called_finite_where_a_module_beside_it_put_out_more():
+    decoder = [Site("output", f"decoder.{name}", order=i) for i, name in enumerate(("embed", "cell"))]
+    series = zeros(width=2)
+    series["run.nonfinite"][20:] = 1
+    told = []
+    for calls in ([8, 9], [9, 9]):
+        series["output.nonfinite"][20] = calls
+        told.append(only("nonfinite-origin", run_of(series, sites={"output": decoder})).message)
+    assert "decoder.cell put out more of them" in told[0]
+    assert "what comes before it is" in told[1]
+    assert "put out more" not in told[1]
+
+
+FADING = 10 ** np.maximum(-8.0, -np.arange(400) / 20)[:, None] * np.ones((400, 4))
+STILL = 11.8 + np.random.default_rng(0).standard_normal(400)
+
+
+def lost(norms=FADING, loss=STILL):
+    series = {"grad.norm": norms, "run.loss": loss, "run.nonfinite": np.isnan(loss) * 1.0}
+    return list(SIGNATURES["vanishing-gradient"](run_of(series)))
+
+
+def test_a_gradient_that_dies_under_a_loss_that_stays_is_told_since_it_falls():
+    (finding,) = lost()
+    assert finding.severity == Severity.warning
+    assert finding.onset_step < 10 < finding.peak_step < 100
+    assert finding.facts["gradient_left"] == pytest.approx(1e-8, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("norms", "loss"),
+    [
+        (FADING, STILL * np.linspace(1.0, 0.7, 400)),
+        (np.maximum(FADING, 2e-4), STILL),
+        (np.where(np.arange(400)[:, None] > 390, 1.0, FADING), STILL),
+        (np.zeros((400, 4)), STILL),
+        (np.where(np.arange(400)[:, None] < 2, 1.0, 1e-18 * FADING), STILL),
+        (FADING, np.where(np.arange(400) > 60, np.nan, STILL)),
+        (FADING, STILL - 20.0),
+    ],
+    ids=[
+        "the loss fell",
+        "not far enough",
+        "it came back",
+        "never any",
+        "dead at once",
+        "lost to NaN",
+        "no share of it",
+    ],
+)
+def test_a_gradient_that_is_small_otherwise_is_not_lost(norms, loss):
+    assert not lost(norms, loss)
+
+
+def test_two_batches_of_nothing_but_nan_are_not_the_same_batch():
+    prints = np.where(np.arange(200) % 4, np.random.default_rng(0).integers(0, 2**24, 200), 77)
+    series = {"batch.fingerprint": prints, "batch.nonfinite": (prints == 77) * 1.0, "run.loss": np.ones(200)}
+    assert not list(SIGNATURES["data-repetition"](run_of(series)))
+    series["batch.nonfinite"] = np.zeros(200)
+    assert only("data-repetition", run_of(series)).facts["repeated"] == pytest.approx(0.245, rel=1e-3)

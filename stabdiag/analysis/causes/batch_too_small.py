@@ -39,9 +39,10 @@ def batch_too_small(run: Run, finding: Finding) -> Weight | None:
     if len(around) >= 10:
         signal = float(np.mean(around))
         noise = 1.0 / max(signal, 1e-3) - 1.0
+        times = figure(noise) if noise < 100 else "more than 100"
         case.speaks_for(
             0.5 * ramp(noise, 10, 100) if signal > -0.05 and finding.signature == "noise-dominated" else 0.0,
-            f"the noise of a batch is {figure(noise)} times the gradient itself",
+            f"the noise of a batch is {times} times the gradient itself",
         )
         case.speaks_against(
             0.8 * ramp(max(signal, 1e-9), 0.2, 0.6), f"gradients in a row agree (cosine {figure(signal)})"

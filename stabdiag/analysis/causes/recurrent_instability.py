@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stabdiag.analysis.anatomy import RECURRENT, modules, of_type
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
@@ -20,11 +22,15 @@ def recurrent_instability(run: Run, finding: Finding) -> Weight | None:
     fault sits in a recurrent layer and its gradient is heavy-tailed: long calm, then jumps by orders
     of magnitude. Plain RNNs suffer far more than LSTM and GRU, whose norms jump 20-fold in good health.
 
+    Of a value that is not finite it is told only where the first one came out of a recurrent layer.
+
     Reference: Pascanu et al., On the difficulty of training recurrent neural networks,
     https://arxiv.org/abs/1211.5063
     """
     recurrent = of_type(run, RECURRENT)
     if not recurrent:
+        return None
+    if finding.signature == "nonfinite-origin" and not _lies_within(finding.sites[:1], recurrent):
         return None
     case, types = Case(), modules(run)
     plain = [name for name in recurrent if types[name].startswith("RNN")]
@@ -43,3 +49,12 @@ def recurrent_instability(run: Run, finding: Finding) -> Weight | None:
     if jump is not None:
         case.speaks_for(0.4 * ramp(jump, 10, 1e3), f"the gradient norm jumped {figure(jump)}-fold")
     return case.weight()
+
+
+def _lies_within(sites: Sequence[str], layers: Sequence[str]) -> bool:
+    """Whether one of `sites`, modules or parameters, is one of the `layers` or belongs to it."""
+    return any(
+        site.partition("[")[0] == layer or site.startswith((f"{layer}.", f"{layer}["))
+        for site in sites
+        for layer in layers
+    )

@@ -23,16 +23,23 @@ def wrong_targets(run: Run, finding: Finding) -> Weight | None:
     Usual reasons: inputs and labels shuffled apart, an off-by-one in next-token targets, a mask that
     is inverted. The sign is a loss that stays at what a constant answer costs while all internals are
     healthy: gradients arrive and weights move. In the look-alikes something inside is not healthy.
-    To prove it: a fresh model cannot overfit one batch of 8 either.
+    Or the reverse: the targets are among the inputs, by a missing shift or mask, and are read off them: the
+    training loss falls far below what a constant answer costs, and evaluations without them never do.
+    To prove the first: a fresh model cannot overfit one batch of 8 either.
 
     Reference: Karpathy, A Recipe for Training Neural Networks, 2019
     """
+<<<<<<< HEAD
     case, function = Case(), run.fact("loss", "function")
     if "impossible" in finding.facts and function == BINARY:
         case.speaks_for(
             0.9, f"the loss is negative, which a {function} is for targets outside of 0 to 1 alone"
         )
         return case.weight()
+=======
+    if finding.signature == "overfitting":
+        return _leak(finding)
+>>>>>>> main
     if finding.signature not in ("loss-plateau", "context-blind-plateau"):
         return None
     ratio = learns_normally(run, finding.onset_step, finding.last_step)
@@ -63,4 +70,19 @@ def wrong_targets(run: Run, finding: Finding) -> Weight | None:
     norm = history(run, "run.grad_norm").usual(finding.last_step)
     if norm is not None and norm < 1e-6:
         case.speaks_against(0.7, f"hardly any gradient arrives (norm {figure(norm)})")
+    return case.weight()
+
+
+def _leak(finding: Finding) -> Weight | None:
+    """None where evaluations were better than a constant answer: then inputs tell something of targets."""
+    constant, case = finding.facts.get("constant"), Case()
+    if constant is None:
+        return None
+    trained, best = finding.facts["train_end"], finding.facts["best"]
+    case.speaks_for(
+        0.85 * ramp(trained / constant, 0.3, 0.1),
+        f"training costs {figure(trained)} and no evaluation less than {figure(best)}, where an answer that "
+        f"ignores the input costs {figure(constant)}: the targets may be among the inputs of training (a "
+        "missing shift or mask)",
+    )
     return case.weight()

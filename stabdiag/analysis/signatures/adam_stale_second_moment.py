@@ -180,11 +180,15 @@ def _finding(
 ) -> Finding:
     optimizer, limit = adaptive(run), float(limits.rms[episode.first])
     part = slice(episode.first, episode.last + 1)
+    lag = np.fmax.reduce(seen["rms"][part], axis=1) / limits.rms[part]
     first = np.fmax.reduce(heights[part][:3], axis=0)
     sites = telling(seen.names, np.where(first > 1.0, first, np.nan))
     largest = float(np.fmax.reduce(seen["rms"][part], axis=None))
     update = float(np.fmax.reduce(seen["step"][part], axis=None))
     onset = int(seen.steps[episode.first])
+    passed = (largest, limit)
+    if limits.step is not None and not np.any(lag > 1.0):
+        passed = (update, limits.step)
     facts = {
         "rms": largest,
         **({"update_rms": update} if np.isfinite(update) else {}),
@@ -209,8 +213,8 @@ def _finding(
         last_step=int(seen.steps[episode.last]),
         message=f"Gradients reach {figure(largest)} times the root of {optimizer.name}'s second moment"
         f"{long}, from step {onset} on{ends}.",
-        value=largest,
-        threshold=limit,
+        value=passed[0],
+        threshold=passed[1],
         evidence=(
             Evidence("optimizer.rms", sites, threshold=limit, band=(0.5, 1.5), log=True),
             Evidence("optimizer.step", sites, threshold=limits.step),

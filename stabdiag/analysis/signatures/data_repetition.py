@@ -76,7 +76,8 @@ def data_repetition(
     MLP that passes 25 times through 1,024 samples in the same order; 0 alarms in 32,300 steps of 74
     healthy runs. Equal fingerprints of different batches are one chance in sixteen million a pair.
 
-    Look-alikes: batches that are shuffled anew in each epoch are never the same twice, however often their
+    Look-alikes: batches that hold a NaN or an infinity are left out, as those that are nothing else look
+    the same. Batches that are shuffled anew in each epoch are never the same twice, however often their
     samples are. Training on one batch, whole or to test the code, repeats by design, and is info.
 
     Fixes: restore the sampler's state on resume; a seed for each worker; reshuffle each epoch; more data;
@@ -130,6 +131,7 @@ def data_repetition(
 def _repeats(run: Run) -> _Repeats:
     table = run.table("batch.fingerprint")
     known = ~np.isnan(table.values).all(axis=1) if table.values.size else np.zeros(len(table.steps), bool)
+    known &= ~np.isin(table.steps, _nonfinite_steps(run))
     # Inputs that were absent count as equal to themselves.
     rows = np.nan_to_num(table.values[known].astype(np.float64), nan=-1.0, posinf=-1.0, neginf=-1.0)
     if len(rows) < 12:
@@ -142,6 +144,14 @@ def _repeats(run: Run) -> _Repeats:
     lag = np.zeros(len(rows), np.int64)
     lag[order[1:][same]] = (order[1:] - order[:-1])[same]
     return _Repeats(table.steps[known], lag, len(counts))
+
+
+def _nonfinite_steps(run: Run) -> NDArray[np.int64]:
+    """Steps whose batch held a NaN or an infinity: two that are all NaN look the same."""
+    if "batch.nonfinite" not in run:
+        return np.empty(0, np.int64)
+    table = run.table("batch.nonfinite")
+    return table.steps[(np.nan_to_num(table.values, nan=0.0) > 0).any(axis=1)]
 
 
 def _harm(run: Run, found: _Repeats, passed: float, passes: float, worse: float) -> str:

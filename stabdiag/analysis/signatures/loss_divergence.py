@@ -10,12 +10,15 @@ import numpy as np
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import longest_stretch
+from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import NEVER_NEGATIVE, LossCurve, loss_curve
 from stabdiag.analysis.robust import Doubles
 from stabdiag.analysis.step_size import schedule
+from stabdiag.analysis.unbounded_game import unbounded_players
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
+from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 
@@ -47,11 +50,21 @@ class Rise:
         "precision-overflow",
         "unnormalized-input",
         "wrong-loss",
+<<<<<<< HEAD
         "wrong-targets",
+=======
+        "unbounded-output-logits",
+>>>>>>> main
     ),
 )
 def loss_divergence(
-    run: Run, *, lost: float = 0.5, rise: float = 0.1, regained: float = 0.5, settle: float = 50.0
+    run: Run,
+    *,
+    lost: float = 0.5,
+    rise: float = 0.1,
+    regained: float = 0.5,
+    settle: float = 50.0,
+    stakes: float = 30.0,
 ) -> Iterator[Finding]:
     """What it means: the run has lost what it had learned, or was thrown, early, into a region that is
     worse than its start and from which it hardly learns.
@@ -62,20 +75,32 @@ def loss_divergence(
     more than `settle` steps. Or the loss becomes non-finite after such a rise. Or an early peak rises
     high above the start and the run later regains less than `regained` of that height. Or a loss that
     cannot be negative, such as a cross-entropy, falls ten times as far below zero as it began away from
-    it. Nothing else depends on the unit or the sign of the loss.
+    it. Or, of two optimizers with losses of their own that are written by hand, as a Wasserstein critic's,
+    the absolute loss of one, negative at times, and its gradient norm are, in the median of the last third
+    of the records, `stakes` times what they were in the first 20 steps, its norm is above its medians over
+    each of the first four eighths of the records, and so has the norm of another grown, after 1,000 steps or
+    more: a warning. Nothing else depends on the unit or the sign of the loss.
 
     Look-alikes: a jump that comes back within `settle` steps is a loss-spike; a loss that is suddenly
     non-finite without a rise is nonfinite-origin; a catapult, an early peak after which the loss falls
     well below its start, is healthy. The opposed losses of several optimizers rise by design: only a
-    hundredfold level counts there.
+    hundredfold level, or growth of loss and gradients together, counts there. A critic that is held finds its
+    slope and keeps it: with a penalty loss and norm fall to 0.04 and 0.3 of their beginning; with clipped
+    weights the norm grows a hundredfold in 400 steps and ends at 20. One that is not held grows 300-fold in
+    2,100 steps and goes on.
 
     Fixes: go back to a checkpoint before the rise and continue with a tenth to a third of the learning
-    rate, warmed up again. Lowering the rate without going back rarely helps.
+    rate, warmed up again. Lowering the rate without going back rarely helps. A critic
+    wants a gradient penalty or spectral normalization.
 
     Reference: Wortsman et al. 2023 (arXiv 2309.14322); Chowdhery et al. 2022 (PaLM, arXiv 2204.02311).
 
     Facts: loss_start, loss_before (best level before the rise), loss_peak, loss_end, noise, and lr at
+<<<<<<< HEAD
     the onset; impossible (1 where it is negative and cannot be).
+=======
+    the onset; for a player loss_growth and grad_norm_growth instead of noise and lr.
+>>>>>>> main
     """
     curve = loss_curve(run, least=3)
     found = (
@@ -85,6 +110,7 @@ def loss_divergence(
         or _thrown(curve, regained)
     )
     if found is None:
+        yield from _raised_stakes(run, stakes)
         return
     onset = int(curve.steps[found.onset])
     before = float(np.nanmin([curve.start, *curve.level[: found.onset + 1]]))
@@ -110,6 +136,39 @@ def loss_divergence(
         threshold=found.needed,
         evidence=(Evidence("run.loss", ("run",), threshold=found.needed),),
         facts=facts if rate is None else {**facts, "lr": rate},
+    )
+
+
+def _raised_stakes(run: Run, fold: float) -> Iterator[Finding]:
+    """The players of a game whose losses and gradients grow without end."""
+    players = unbounded_players(run, fold)
+    if not players:
+        return
+    first, names = players[0], tuple(player.name for player in players)
+    losses = history(run, "side.loss", first.name).finite()
+    peak = int(np.argmax(np.abs(losses.values)))
+    before, after = first.norm
+    yield Finding(
+        severity=Severity.warning,
+        confidence=0.8,
+        sites=names,
+        onset_step=first.onset,
+        peak_step=int(losses.steps[peak]),
+        last_step=int(losses.steps[-1]),
+        message=f"The loss of {first.name} has grown from ±{figure(first.loss[0])} to "
+        f"±{figure(first.loss[1])} and its gradient norm from {figure(before)} to {figure(after)}, and "
+        "nothing holds them: a steeper critic wins more, and does not tell more.",
+        value=after / before,
+        threshold=fold,
+        evidence=(Evidence("side.loss", names), Evidence("side.grad_norm", names, log=True)),
+        facts={
+            "loss_start": first.loss[0],
+            "loss_before": first.loss[0],
+            "loss_peak": float(np.abs(losses.values[peak])),
+            "loss_end": first.loss[1],
+            "loss_growth": first.loss[1] / first.loss[0],
+            "grad_norm_growth": after / before,
+        },
     )
 
 
@@ -230,6 +289,33 @@ def _lands_in_a_bad_region(rng: np.random.Generator) -> Run:
 def _maximized_by_a_wrong_sign(rng: np.random.Generator) -> Run:
     loss = -1.6 - 0.5 * np.arange(300.0) ** 1.5 + 0.1 * rng.standard_normal(300)
     return run_of({"run.loss": loss}, events=[Event("loss", 0.0, 0, 0, {"function": "cross-entropy"})])
+
+
+def _game(rng: np.random.Generator, loss: np.ndarray, norm: np.ndarray) -> Run:
+    """Two players, [n], of which every step of 1,500 is known."""
+    noise = np.exp(0.2 * rng.standard_normal((len(loss), 2)))
+    signs = np.where(rng.random((len(loss), 2)) < 0.7, -1.0, 1.0)
+    losses = np.column_stack([loss, loss]) * noise * signs
+    series = {
+        "run.loss": losses[:, 0],
+        "side.loss": losses,
+        "side.grad_norm": np.column_stack([norm, 2 * norm]) * noise,
+    }
+    sides = [Site("side", name, "Adam", order=i) for i, name in enumerate(("Critic", "Generator"))]
+    turns = [Event("optimizer", 0.0, data={"name": "Adam"}) for _ in sides]
+    return run_of(series, sites={"side": sides}, events=turns)
+
+
+@loss_divergence.fires_on
+def _a_critic_without_bounds(rng: np.random.Generator) -> Run:
+    steps = np.arange(1500)
+    return _game(rng, 0.05 + 0.05 * steps, 0.3 + 0.1 * steps)
+
+
+@loss_divergence.quiet_on
+def _a_critic_that_finds_its_slope(rng: np.random.Generator) -> Run:
+    course = 1 - np.exp(-np.arange(1500) / 100)
+    return _game(rng, 0.05 + 2.0 * course * np.exp(-np.arange(1500) / 200), 0.05 + 3.0 * course)
 
 
 @loss_divergence.quiet_on

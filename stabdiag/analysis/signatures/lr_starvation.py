@@ -17,6 +17,7 @@ from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.pretrained import pretrained
+from stabdiag.analysis.robust import Doubles
 from stabdiag.analysis.step_size import schedule
 from stabdiag.analysis.updates import updates
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -121,15 +122,26 @@ def _by_schedule(run: Run, curve: LossCurve, low: float) -> Starved | None:
     # At a milestone the loss falls: whether it still did is asked of the time since.
     lasted = np.flatnonzero(plan.rate.values[1:first] < 0.5 * plan.rate.values[: first - 1])
     since = int(plan.rate.steps[lasted[-1] + 1]) if lasted.size else 0
-    now, lost = float(np.median(plan.rate.values[first:])), stopped_falling(curve, start, since)
-    words = (
-        f"The learning rate is {figure(now)} since step {start}, {figure(100 * now / plan.peak)} % of "
-        "its peak"
-    )
+    lost = stopped_falling(curve, start, since)
+    words = _rates(plan.rate.values[first:], plan.peak, start)
     then = ", and the loss was still falling" if lost else ""
     if not lost and stuck(run, start):
         lost, then = 1.0, ", and next to nothing had been learned"
     return Starved(start, words, then, lost, {})
+
+
+def _rates(rates: Doubles, peak: float, start: int) -> str:
+    """The rate since step `start`: one value where it stays, the first and the last where it falls on."""
+    begin, usual, end = float(rates[0]), float(np.median(rates)), float(rates[-1])
+    if usual > 0.5 * begin:
+        return (
+            f"The learning rate is {figure(usual)} since step {start}, {figure(100 * usual / peak)} % of "
+            "its peak"
+        )
+    return (
+        f"The learning rate is {figure(begin)} at step {start}, {figure(100 * begin / peak)} % of its peak, "
+        f"and falls on to {figure(end)}"
+    )
 
 
 def _by_scaler(run: Run, curve: LossCurve, budget: float, share: float) -> Starved | None:

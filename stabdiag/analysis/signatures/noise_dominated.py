@@ -48,7 +48,8 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
 
     Reference: McCandlish et al. 2018 (An empirical model of large-batch training, arXiv 1812.06162).
 
-    Facts: noise_to_signal, grad_cosine (mean), samples and samples_before, lr.
+    Facts: noise_to_signal (where the cosine stands out from 0), grad_cosine (mean), samples and
+    samples_before, lr.
     """
     curve = loss_curve(run, least=60)
     cosine = history(run, "run.grad_cosine").finite()
@@ -67,9 +68,10 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
         return
     start = int(tail.steps[0]) if cut is None else cut[0]
     worse = rose or (cut is not None and _level_rose(curve, cut[0]))
-    times = figure(1.0 / mean - 1.0) if mean > 0 else f"more than {figure(noise)}"
+    resolved, least = mean > error, 1.0 / limit - 1.0
+    times = figure(1.0 / mean - 1.0) if resolved else f"more than {figure(least)}"
     shrank = f" since the batch shrank from {figure(cut[1])} to {figure(cut[2])}" if cut else ""
-    facts = {"noise_to_signal": 1.0 / max(mean, 1e-3) - 1.0, "grad_cosine": mean}
+    facts = {"grad_cosine": mean, **({"noise_to_signal": 1.0 / mean - 1.0} if resolved else {})}
     if cut:
         facts |= {"samples_before": cut[1], "samples": cut[2]}
     elif len(batch):
@@ -84,10 +86,10 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
         last_step=int(tail.steps[-1]),
         message=f"The noise of a batch is {times} times the gradient itself{shrank}"
         + (", and the loss is the worse for it." if worse else "."),
-        value=mean,
-        threshold=1.0 / (1.0 + noise),
+        value=facts.get("noise_to_signal", least),
+        threshold=least,
         evidence=(
-            Evidence("run.grad_cosine", ("run",), threshold=1.0 / (1.0 + noise)),
+            Evidence("run.grad_cosine", ("run",), threshold=limit),
             Evidence("run.loss", ("run",)),
         ),
         facts=facts if rate is None else {**facts, "lr": rate},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,16 @@ PLACES = ("batch", "output", "loss", "grad", "weight")
 @dataclass(frozen=True)
 class Place:
     """The first and the last step at which the `kind` held a non-finite value, and the sites that did
-    at the first."""
+    at the first, of which the foremost may have `made` it without any module within; `elder` is one beside
+    it that put out more of them."""
 
     kind: str
     first: int
     last: int
     sites: tuple[str, ...]
     share: float
+    made: bool = False
+    elder: str = ""
 
 
 @signature(
@@ -56,6 +59,8 @@ def nonfinite_origin(run: Run, *, recovered: float = 3.0) -> Iterator[Finding]:
     How it is detected: the first step at which the batch, an output, the loss, a gradient or a
     parameter holds a non-finite value, and at that step the first of them in the order of the
     computation: of the outputs the first in forward order, of the gradients the one nearest the loss.
+    Outputs count the calls that held one: a module called once a time step that put out more of them than
+    any module within made the first itself, and handed it to them in its next call.
     Where an output before it leapt by orders of magnitude in that step, and was finite, it comes first.
     Finite outputs and loss with non-finite gradients mean that it came from the backward pass. It is
     critical where it reached the parameters or lasts to the end, a warning where at least `recovered`
@@ -140,11 +145,21 @@ def _place(run: Run, kind: str) -> Place | None:
     order = np.array([site.order for site in table.sites], dtype=np.float64)
     # Backward goes from the last layer to the first, so the last of the bad gradients came first.
     weights = order[here] if kind == "grad" else -order[here]
-    if kind == "output":
-        weights = np.where(_holds_another(table.names, here), weights - 1e9, weights)
+    calls = {table.names[i]: float(table.values[at[0], i]) for i in here} if kind == "output" else {}
+    makers = _makers(calls)
+    if calls:
+        passed_on = [any(name.startswith(f"{maker}.") for maker in makers) for name in calls]
+        repeats = _holds_another(table.names, here) & ~np.isin(list(calls), makers)
+        weights = np.where(passed_on | repeats, weights - 1e9, weights)
     sites = telling([table.names[i] for i in here], weights)
     return Place(
-        kind, int(table.steps[at[0]]), int(table.steps[at[-1]]), sites, len(here) / int(measured.sum())
+        kind,
+        int(table.steps[at[0]]),
+        int(table.steps[at[-1]]),
+        sites,
+        len(here) / int(measured.sum()),
+        sites[0] in makers,
+        _elder(calls, sites[0]),
     )
 
 
@@ -158,12 +173,39 @@ def _holds_another(names: tuple[str, ...], here: np.ndarray) -> np.ndarray:
     return np.array([names[i] in holders and len(here) > 1 for i in here])
 
 
+def _makers(counts: Mapping[str, float]) -> list[str]:
+    """Modules with more non-finite calls than any module within, where those have more than half as many:
+    what is called more seldom, as keys that are computed once, says nothing."""
+    found = []
+    for name, count in counts.items():
+        within = [other for inner, other in counts.items() if name and inner.startswith(f"{name}.")]
+        if within and count / 2 < max(within) < count:
+            found.append(name)
+    return found
+
+
+def _elder(counts: Mapping[str, float], site: str) -> str:
+    """The module that holds `site`, or another within that, with the most non-finite calls; empty where
+    none has more than `site`."""
+    holder = site.rpartition(".")[0]
+    beside = [name for name in counts if holder and (name == holder or name.startswith(f"{holder}."))]
+    most = max(beside, key=lambda name: counts[name], default=site)
+    return most if counts.get(most, 0.0) > counts.get(site, 0.0) else ""
+
+
 def _words(run: Run, origin: Place) -> str:
     site, step = origin.sites[0] if origin.sites else "", origin.first
     if origin.kind == "batch":
         return f"The batch of step {step} holds non-finite values, in {site}."
     if origin.kind == "output":
-        return f"The output of {site or 'the model'} is not finite at step {step}; what comes before it is."
+        rest = (
+            ", in more calls than that of any module within: it made the first one itself"
+            if origin.made
+            else f", the first in forward order; {origin.elder} put out more of them and may have begun it"
+            if origin.elder
+            else "; what comes before it is"
+        )
+        return f"The output of {site or 'the model'} is not finite at step {step}{rest}."
     if origin.kind == "loss":
         if "output.nonfinite" in run and step in run.table("output.nonfinite").steps:
             return (

@@ -1,4 +1,4 @@
-"""Gradients shrink exponentially toward the input."""
+"""Gradients shrink exponentially toward the input, or all of them to nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import while_finite
-from stabdiag.analysis.depth import evenly, layers
+from stabdiag.analysis.depth import evenly, layers, telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.lost_gradient import LostGradient, lost_gradient
 from stabdiag.analysis.robust import Doubles, Flags, median, slope
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -44,7 +45,14 @@ UNDERFLOW = 1e-20  # a gradient norm whose square float32 hardly holds
     ),
 )
 def vanishing_gradient(
-    run: Run, *, ratio: float = 1e-3, persists: float = 100.0, frozen: float = 1e-5, hopeless: float = 1e-6
+    run: Run,
+    *,
+    ratio: float = 1e-3,
+    persists: float = 100.0,
+    frozen: float = 1e-5,
+    hopeless: float = 1e-6,
+    fallen: float = 1e-4,
+    kept: float = 0.8,
 ) -> Iterator[Finding]:
     """What it means: the layers near the input get next to no signal from the loss: they do not learn,
     or, under Adam, move by amplified rounding noise.
@@ -55,16 +63,26 @@ def vanishing_gradient(
     where the first layer changes by less than `frozen` of its weight a step, or the loss has suffered,
     or the ratio is below `hopeless`; otherwise info.
 
+    Or the gradient norm over all parameters has fallen to `fallen` of its first level and stays there, for
+    `persists` steps and up to the end, while the loss, by medians of 25 steps, was never below `kept` of
+    where it began: it no longer depends on the parameters. That is a warning.
+
     Look-alikes: the ratio at the start alone misleads: a tanh net of 12 layers begins at 0.009 and
     trains well. Adam moves weights whatever the size of their gradient. Converged models have small
-    gradients everywhere, at a ratio near 1. An exact zero in one layer is a cut graph or dead units.
+    gradients everywhere, at a ratio near 1, and a loss that fell with them. An exact zero in one layer is a
+    cut graph or dead units.
 
     Fixes: residual connections, normalisation, ReLU or GELU, an initialisation that keeps the variance.
 
     Reference: Glorot and Bengio 2010; Pascanu et al. 2013 (arXiv 1211.5063).
 
-    Facts: gradient_ratio (first over last), dex_per_layer, layers, update_ratio (of the first layer).
+    Facts: gradient_ratio (first over last), dex_per_layer, layers, update_ratio (of the first layer); or
+    gradient_left (share of the first level).
     """
+    lost = lost_gradient(run, fallen, kept, persists)
+    if lost is not None:
+        yield _of_all(run, lost, fallen)
+        return
     table = run.table("grad.norm")
     deep = [i for i in layers(table.sites) if table.sites[i].optimized]
     if len(deep) < 3:
@@ -118,6 +136,27 @@ def vanishing_gradient(
     )
 
 
+def _of_all(run: Run, lost: LostGradient, fallen: float) -> Finding:
+    table = run.table("grad.norm")
+    first = np.nan_to_num(table.values[:10], nan=0.0, posinf=0.0).max(axis=0, initial=0.0)
+    names = telling(table.names, first)
+    return Finding(
+        severity=Severity.warning,
+        confidence=0.9,
+        sites=names,
+        onset_step=lost.falls,
+        peak_step=lost.low,
+        last_step=lost.last,
+        message=f"The gradient norm of all parameters falls from {figure(lost.norm)} to "
+        f"{figure(lost.norm * lost.share)} since step {lost.falls}, and the loss, {figure(lost.began)} at "
+        f"first, was never below {figure(lost.lowest)}: it hardly depends on the parameters any more.",
+        value=lost.share,
+        threshold=fallen,
+        evidence=(Evidence("grad.norm", names, log=True), Evidence("run.loss", ("run",))),
+        facts={"gradient_left": lost.share},
+    )
+
+
 def _reached(deep: list[int], norms: Doubles) -> tuple[list[int], Doubles]:
     """Without the layers whose gradient is never above zero: a cut graph, not a fading one. They
     stay where the gradient of the first layer after them is about to underflow."""
@@ -163,6 +202,22 @@ def _sigmoids(rng: np.random.Generator) -> Run:
 def _no_progress(rng: np.random.Generator) -> Run:
     norms = 10 ** (-0.5 * np.arange(12)[::-1] + 0.1 * rng.standard_normal((200, 12)))
     loss = 2.3 + 0.02 * rng.standard_normal(200)
+    return run_of({"grad.norm": norms, "run.loss": loss}, sites={"grad": weights("grad", 12)})
+
+
+@vanishing_gradient.fires_on
+def _of_all_parameters(rng: np.random.Generator) -> Run:
+    fall = np.maximum(-8.0, -np.arange(400) / 20)[:, None]
+    norms = 10 ** (fall + 0.1 * rng.standard_normal((400, 12)))
+    loss = 11.8 + rng.standard_normal(400)
+    return run_of({"grad.norm": norms, "run.loss": loss}, sites={"grad": weights("grad", 12)})
+
+
+@vanishing_gradient.quiet_on
+def _with_the_loss(rng: np.random.Generator) -> Run:
+    fall = np.maximum(-8.0, -np.arange(400) / 20)[:, None]
+    norms = 10 ** (fall + 0.1 * rng.standard_normal((400, 12)))
+    loss = 2.0 + 9.8 * np.exp(-np.arange(400) / 20)
     return run_of({"grad.norm": norms, "run.loss": loss}, sites={"grad": weights("grad", 12)})
 
 
