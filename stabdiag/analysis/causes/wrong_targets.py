@@ -29,17 +29,14 @@ def wrong_targets(run: Run, finding: Finding) -> Weight | None:
 
     Reference: Karpathy, A Recipe for Training Neural Networks, 2019
     """
-<<<<<<< HEAD
     case, function = Case(), run.fact("loss", "function")
     if "impossible" in finding.facts and function == BINARY:
         case.speaks_for(
             0.9, f"the loss is negative, which a {function} is for targets outside of 0 to 1 alone"
         )
         return case.weight()
-=======
     if finding.signature == "overfitting":
         return _leak(finding)
->>>>>>> main
     if finding.signature not in ("loss-plateau", "context-blind-plateau"):
         return None
     ratio = learns_normally(run, finding.onset_step, finding.last_step)

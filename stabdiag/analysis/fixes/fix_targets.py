@@ -20,13 +20,12 @@ def fix_targets(run: Run, finding: Finding) -> Change:
     Where training succeeds and no evaluation does, it asks the reverse: whether the model repeats targets
     that do not belong to its inputs, because it is given them.
     """
-<<<<<<< HEAD
     if "impossible" in finding.facts and run.fact("loss", "function") == BINARY:
         return Change(
             "scale the targets to 0 to 1: a binary cross-entropy is negative for none of these",
             "targets = targets / 255.0  # where they are pixels\n"
             "assert 0.0 <= targets.min() and targets.max() <= 1.0",
-=======
+        )
     if finding.signature == "overfitting":
         return Change(
             "give the model targets of other samples in place of its own wherever training hands it any, and "
@@ -34,7 +33,6 @@ def fix_targets(run: Run, finding: Finding) -> Change:
             "others = targets[torch.randperm(len(targets))]\n"
             "answers = model(inputs, others).argmax(-1)  # called as in training\n"
             "print((answers == others).float().mean())  # far above chance: it reads them",
->>>>>>> main
         )
     level, classes = history(run, "run.loss").at(finding.last_step), run.fact("loss", "classes")
     told = f"the loss stands at {figure(level)}" if level is not None else "the loss stands still"

@@ -50,11 +50,8 @@ class Rise:
         "precision-overflow",
         "unnormalized-input",
         "wrong-loss",
-<<<<<<< HEAD
         "wrong-targets",
-=======
         "unbounded-output-logits",
->>>>>>> main
     ),
 )
 def loss_divergence(
@@ -96,11 +93,8 @@ def loss_divergence(
     Reference: Wortsman et al. 2023 (arXiv 2309.14322); Chowdhery et al. 2022 (PaLM, arXiv 2204.02311).
 
     Facts: loss_start, loss_before (best level before the rise), loss_peak, loss_end, noise, and lr at
-<<<<<<< HEAD
-    the onset; impossible (1 where it is negative and cannot be).
-=======
-    the onset; for a player loss_growth and grad_norm_growth instead of noise and lr.
->>>>>>> main
+    the onset; impossible (1 where it is negative and cannot be); for a player loss_growth and
+    grad_norm_growth instead of noise and lr.
     """
     curve = loss_curve(run, least=3)
     found = (
