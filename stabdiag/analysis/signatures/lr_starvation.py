@@ -66,13 +66,15 @@ def lr_starvation(
     curve, rate = loss_curve(run), schedule(run).rate
     if len(rate) < 50 or len(curve.values) < 50:
         raise NotEvaluable(f"only {min(len(rate), len(curve.values))} steps were recorded")
-    found = (
-        _by_schedule(run, curve, low)
-        or _by_scaler(run, curve, budget, withheld)
-        or _from_the_start(run, curve, path)
+    ways = (
+        _by_schedule(run, curve, low),
+        _by_scaler(run, curve, budget, withheld),
+        _from_the_start(run, curve, path),
     )
-    if found is None or curve.several or run.steps - found.start < budget * run.steps:
+    long = [way for way in ways if way is not None and run.steps - way.start >= budget * run.steps]
+    if curve.several or not long:
         return
+    found = max(long, key=lambda way: way.lost > 0)  # the first of those that cost something
     peak, now = float(rate.values.max()), float(np.median(rate.within(found.start, run.steps).values))
     lost = found.lost > 0
     yield Finding(
