@@ -174,7 +174,8 @@ def _from_the_start(run: Run, curve: LossCurve, path: float) -> Starved | None:
     if not 0 < length < (2 * path if curve.made_progress else path) or schedule(run).rising(run.steps):
         return None
     slope = gradient_slope(run, 0)
-    fastest = float(np.nanmax(np.nanmean(taken.ratio, axis=0))) * run.steps
+    each = np.nan_to_num(taken.ratio).sum(axis=0) / np.maximum(np.isfinite(taken.ratio).sum(axis=0), 1)
+    fastest = float(each.max()) * run.steps
     if fastest >= path and slope is not None and slope.straightness > 0.5 and slope.per_layer > 0.15:
         return None  # gradients vanish on their way to the input: no rate is right for all
     words = (
