@@ -82,10 +82,10 @@ class Placements:
         """`site` of that parameter, with the shape of the whole."""
         found = self[parameter]
         if not found.kind:
-            return replace(site, shape=found.shape)
+            return site
         return replace(
             site,
-            shape=found.shape,
+            shape=found.shape or site.shape,
             placement=found.kind,
             part=found.part,
             local_size=found.local_size,

@@ -259,3 +259,17 @@ def test_a_module_apart_that_no_optimizer_holds_is_found_unless_it_only_measures
     names = {site.name: site.optimized for site in run.sites("weight")}
     others = {} if measures else {"Linear.weight": False, "Linear.bias": False}
     assert names == {"weight": True, "bias": True} | others
+
+
+def test_a_parameter_of_no_dimension_is_a_vector_of_one_and_no_matrix(session, found, healthy):
+    model = nn.Linear(4, 2)
+    model.temperature = nn.Parameter(torch.tensor(1.0))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        (model.temperature * model(torch.randn(2, 4))).square().mean().backward()
+        optimizer.step()
+    run = found()
+    healthy(run)
+    for kind in ("weight", "grad", "update", "optimizer", "initial"):
+        assert {site.name: site.shape for site in run.sites(kind)}["temperature"] == (1,), kind
