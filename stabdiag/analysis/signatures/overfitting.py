@@ -106,7 +106,8 @@ def _untaught(
         return False
     # What is learned by heart takes several passes, and evaluations to see them go by.
     soon = _level_at(curve, int(evaluated.steps[1])) < 0.5 * constant
-    improved = evaluated.progress > worse * abs(float(evaluated.values[0]))
+    falls = bool((np.diff(evaluated.values) < 0).all())
+    improved = falls or evaluated.progress > worse * abs(float(evaluated.values[0]))
     return soon and evaluated.best >= constant and not improved and not _repeats(run)
 
 
