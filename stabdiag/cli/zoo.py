@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="The page to write; the confusion matrix comes beside it.",
 )
-@click.option("--no-record", is_flag=True, help="Judge what is recorded already.")
+@click.option("--no-record", is_flag=True, help="Judge what is recorded, and tried, already.")
 @click.option(
     "--fixes", is_flag=True, help="Replay each fault that was named with the fixes that are advised."
 )
@@ -62,20 +62,20 @@ def zoo(
                 record_part(part, rounds, folder, jobs, bars.add(f"record {part.id}", planned))
             done = len(recorded_cases(folder / part.id))
             scores.append((part, judge_part(part, folder, jobs, bars.add(f"judge {part.id}", done))))
-    verified = _tried(scores[-1][1], folder / parts[-1].id, jobs) if fixes else {}
+    verified = _tried(scores[-1][1], folder / parts[-1].id, jobs, not no_record) if fixes else {}
     write_page(scores, folder, output, verified)
     judged = scores[-1][1]
     click.echo(f"macro F1 {judged.macro_f1:.2f}, precision {judged.precision.value:.2f}, {output}")
 
 
-def _tried(score: Score, home: Path, jobs: int) -> dict[str, Share]:
+def _tried(score: Score, home: Path, jobs: int, replay: bool) -> dict[str, Share]:
     from stabdiag.zoo.trials import shares, try_fixes
 
     with _Bars() as bars:
         told = bars.add("try fixes", len(score.found))
         tried = []
         for outcome in score.found:
-            one = try_fixes(outcome, home, jobs)
+            one = try_fixes(outcome, home, jobs, replay)
             tried += [one] if one else []
             told(outcome.case.name, "")
     return shares(tried)

@@ -11,6 +11,7 @@ from stabdiag.analysis.recovery import alarms
 from stabdiag.core.config import Configuration
 from stabdiag.core.errors import StabdiagError
 from stabdiag.core.finding import Severity
+from stabdiag.core.run import Run
 from stabdiag.core.verification import PLACEBO, UNCHANGED, Verification
 from stabdiag.launch.verify import Plan, plan, verify
 from stabdiag.store.reader import load
@@ -33,10 +34,10 @@ class Tried:
     placebo: bool | None = None
 
 
-def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
+def try_fixes(outcome: Outcome, folder: Path, jobs: int, replay: bool = True) -> Tried | None:
     """None where no fix can be tried, where the fault did not come again, or where it would not in a replay
     by its owner, however often it is planted here. What was tried is kept beside the recording, and not tried
-    again."""
+    again; without `replay` what was not is left out."""
     fault, right = outcome.fault, outcome.right
     if fault is None or right is None or right.severity < Severity.warning:
         return None
@@ -44,7 +45,11 @@ def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
         return None
     home = folder / outcome.case.name
     first = right.fixes[:NEAR]
-    result = read_verification(home) or _replayed(outcome, home, jobs)
+    result = read_verification(home)
+    if result is None and (planned := _planned(outcome, home)) is not None:
+        if not replay:
+            return None
+        result = _replayed(*planned, home, outcome.case.twin.name, jobs)
     if result is not None and not result.again:
         return None
     marks = {trial.id: trial.mark == CURED for trial in result.trials if trial.mark} if result else {}
@@ -57,17 +62,22 @@ def try_fixes(outcome: Outcome, folder: Path, jobs: int) -> Tried | None:
     return None if all(one is None for one in cured) else Tried(cured, replayed, placebo)
 
 
-def _replayed(outcome: Outcome, home: Path, jobs: int) -> Verification | None:
+def _planned(outcome: Outcome, home: Path) -> tuple[Run, Plan] | None:
     """With the first fixes of the incident that names the fault, as far as they can be applied."""
     assert outcome.right is not None
     run = load(home)
     run = replace(run, info=replace(run.info, command=command(outcome.case), cwd=str(Path.cwd())))
     try:
         planned = _of_the_first(plan(run, diagnose(run)), outcome.right.fixes[:NEAR])
-        if planned is None:
-            return None
-        twin = load(home.parent / outcome.case.twin.name)
-        result = verify(run, planned, Configuration(), jobs, twin, lambda variant, steps, ended: None)
+    except StabdiagError:
+        return None
+    return (run, planned) if planned is not None else None
+
+
+def _replayed(run: Run, planned: Plan, home: Path, twin: str, jobs: int) -> Verification | None:
+    try:
+        sound = load(home.parent / twin)
+        result = verify(run, planned, Configuration(), jobs, sound, lambda variant, steps, ended: None)
     except StabdiagError:
         return None
     write_verification(home, result)

@@ -20,6 +20,7 @@ def test_a_lower_learning_rate_cures_one_that_is_too_high(tmp_path):
     run_cases([case, case.twin], tmp_path, 2, lambda case, failure: None)
     outcome = judge(case, tmp_path, lead=False)
     assert outcome.right is not None
+    assert try_fixes(outcome, tmp_path, 2, replay=False) is None
     tried = try_fixes(outcome, tmp_path, 2)
     assert any(tried.cured)
     assert try_fixes(outcome, tmp_path, 2) == tried, "tried once, it is read from then on"
@@ -46,13 +47,13 @@ def named(fault):
 
 @pytest.fixture
 def nothing_replayed(monkeypatch):
-    monkeypatch.setattr(trials, "_replayed", lambda outcome, home, jobs: None)
+    monkeypatch.setattr(trials, "_planned", lambda outcome, home: None)
     monkeypatch.setattr(trials, "_sound", lambda twin: True)
 
 
 @pytest.mark.parametrize("fault", ["flipped-bit", "corrupted-row", "stalled-loader"])
 def test_a_fault_of_the_machine_is_not_tried(fault, tmp_path, monkeypatch):
-    monkeypatch.setattr(trials, "_replayed", lambda *_: pytest.fail("it was replayed"))
+    monkeypatch.setattr(trials, "_planned", lambda *_: pytest.fail("a replay was planned"))
     assert try_fixes(named(fault), tmp_path, 1) is None
 
 
