@@ -194,6 +194,13 @@ def _grows_and_the_loss_is_lost(rng: np.random.Generator) -> Run:
     return _run(8.0 * growth * _noise(rng), entropy, loss)
 
 
+@attention_logit_growth.fires_on
+def _ends_at_single_keys_while_the_loss_falls(rng: np.random.Generator) -> Run:
+    logit = 8 + 200 * (1 - np.exp(-np.arange(40) / 4))[:, None] * _noise(rng)
+    loss = 3.2 + 1.6 * np.exp(-np.arange(400) / 80) + 0.02 * rng.standard_normal(400)
+    return _run(logit, np.full((40, 3), 0.02), loss)
+
+
 @attention_logit_growth.quiet_on
 def _large_with_the_best_loss(rng: np.random.Generator) -> Run:
     logit = 8 + 142 * (1 - np.exp(-np.arange(40) / 4))[:, None] * _noise(rng)

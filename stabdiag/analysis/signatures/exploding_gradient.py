@@ -268,6 +268,13 @@ def _heavy_tails(rng: np.random.Generator) -> Run:
 
 
 @exploding_gradient.quiet_on
+def _three_steps_of_which_none_stays_up(rng: np.random.Generator) -> Run:
+    norms = np.exp(0.3 * rng.standard_normal(800))
+    norms[[400, 402, 404]] *= 300
+    return run_of({"run.grad_norm": norms})
+
+
+@exploding_gradient.quiet_on
 def _large_where_the_scaler_skips(rng: np.random.Generator) -> Run:
     norms = np.exp(0.3 * rng.standard_normal(200))
     norms[[0, 1, 90]], norms[91:94] = np.inf, 1e6
