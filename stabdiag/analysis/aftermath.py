@@ -89,22 +89,22 @@ def after(curve: LossCurve, step: int, reach: int = 20) -> Aftermath | None:
 
 
 def _lasting(values: Doubles) -> Doubles:
-    """[steps - OF + 1]: what the loss was at `LASTING` of `OF` steps, at the least."""
-    return np.asarray(np.sort(sliding_window_view(values, OF), axis=1)[:, -LASTING])
+    """[..., steps - OF + 1]: what the loss was at `LASTING` of `OF` steps, at the least."""
+    return np.asarray(np.sort(sliding_window_view(values, OF, axis=-1), axis=-1)[..., -LASTING])
 
 
 def _rises(values: Doubles, height: float) -> int:
     """How often `values` have risen by `height` and more above the median of the `BEFORE` steps before, and
     had come back when as many steps had passed again."""
-    count = 0
-    for begin in range(BEFORE, len(values) - 2 * BEFORE + 1, BEFORE):
-        past, now, then = (values[at : at + BEFORE] for at in (begin - BEFORE, begin, begin + BEFORE))
-        if not np.isfinite(past).all() or not np.isfinite(then).all():
-            continue
-        usual = float(np.median(past))
-        rose = float(np.max(np.nan_to_num(_lasting(now), nan=np.inf))) - usual
-        count += bool(rose >= height > np.median(then) - usual)
-    return count
+    parts = values[: len(values) // BEFORE * BEFORE].reshape(-1, BEFORE)
+    if len(parts) < 3:
+        return 0
+    known, level = np.asarray(np.isfinite(parts).all(axis=1)), np.median(parts, axis=1)
+    usual, then = level[:-2], level[2:]
+    with np.errstate(invalid="ignore"):
+        rose = np.max(np.nan_to_num(_lasting(parts[1:-1]), nan=np.inf), axis=1) - usual >= height
+        back = height > then - usual
+    return int(np.count_nonzero(rose & back & known[:-2] & known[2:]))
 
 
 def followed(curve: LossCurve, step: int, reach: int, lead: int = 30) -> Aftermath | None:

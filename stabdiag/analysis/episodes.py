@@ -42,3 +42,11 @@ def longest_stretch(flagged: ArrayLike) -> tuple[int, int]:
         return 0, 0
     longest = int(np.argmax(ends - starts))
     return int(starts[longest]), int(ends[longest] - starts[longest])
+
+
+def mostly_to_the_end(flagged: ArrayLike) -> int | None:
+    """The first flagged position of `flagged`, [n], from which on nine of ten are."""
+    low = np.asarray(flagged, dtype=bool)
+    share = np.cumsum(low[::-1])[::-1] / np.arange(len(low), 0, -1)
+    at = np.flatnonzero(low & (share >= 0.9))
+    return int(at[0]) if at.size else None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stabdiag.analysis.memory import once
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 
@@ -33,6 +34,7 @@ class Gain(NamedTuple):
     value: float
 
 
+@once
 def wide_weights(run: Run) -> list[Gain]:
     """Those that begin with a gain of `WIDE` and more, in the order of the forward pass."""
     if "initial.rms" not in run:

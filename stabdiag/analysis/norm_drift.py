@@ -8,16 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stabdiag.analysis.robust import Doubles
-from stabdiag.analysis.step_size import schedule, weight_decay
+from stabdiag.analysis.step_size import decoupled_decay, schedule
 from stabdiag.analysis.unaided import unaided_growth
 from stabdiag.analysis.updates import updates
 from stabdiag.core.run import Run
 
 AT_ONCE = 0.2
 """Growth of a logarithm in a step."""
-
-DECOUPLED = ("AdamW", "Lion", "Muon")
-"""Optimizers that take the share lr · λ off a weight at each step, beside what the gradient does."""
 
 SETTLED = 0.1
 """Share of the run in which weights find their scale."""
@@ -88,8 +85,8 @@ def decayed(run: Run, steps: NDArray[np.int64], norms: Doubles, share: float, sh
     """Where decoupled decay, lr · λ of a weight, makes the `share` of its steps and more, in the median of
     all matrices after the first eighth of the run, and half of them end below `shrunk` of their first norm:
     they are held together by nothing else any more."""
-    decay = weight_decay(run) or 0.0
-    if not decay or run.fact("optimizer", "name") not in DECOUPLED or "update.ratio" not in run:
+    decay = decoupled_decay(run)
+    if not decay or "update.ratio" not in run:
         return None
     taken = updates(run)
     late = np.isfinite(taken.middle) & (taken.middle > 0) & (taken.steps >= run.steps / 8)

@@ -103,3 +103,10 @@ def weight_decay(run: Run) -> float | None:
     groups = run.fact("optimizer", "groups") or []
     values = [g.get("weight_decay") for g in groups if isinstance(g, dict)]
     return max((float(v) for v in values if isinstance(v, int | float)), default=None)
+
+
+def decoupled_decay(run: Run) -> float:
+    """The same, of an optimizer that takes the share lr · λ off a weight at each step, beside what the
+    gradient does; 0 of one that does not, or does not tell."""
+    decouples = run.fact("optimizer", "name") in ("AdamW", "Lion", "Muon")
+    return (weight_decay(run) or 0.0) if decouples else 0.0

@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
+from stabdiag.analysis.episodes import mostly_to_the_end
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import history
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -90,21 +91,25 @@ def gan_imbalance(
         rose = rise > lost and np.median(signed[late, other]) > 0
         over = gone < faded and (rose or np.median(fade[late, other]) < faded)
         faster = pace[winner] / pace[other] if rose and pace[other] > 0 else 0.0
-        for limit, applies in ((won, over), (leaves, faster > outpaced)):
-            low = share[:, winner] < limit
-            if (
-                not applies
-                or np.median(share[late, winner]) >= limit
-                or low[late].mean() < 0.9
-                or (signed[late, winner] < -won).any()
-            ):
-                continue
-            since = _mostly(low)
-            if steps[-1] - steps[since] < persists:
-                continue
-            facts = {"gradient_share": gone} if limit == won else {"pace": faster}
-            yield _told(run, loss.names, steps, since, winner, share, limit, facts)
-            return
+        ways = (
+            (won, over, {"gradient_share": gone}),
+            (leaves, faster > outpaced, {"pace": faster}),
+        )
+        for limit, applies, facts in ways:
+            since = _ahead(share[:, winner], limit)
+            negative = (signed[late, winner] < -won).any()
+            if applies and not negative and since is not None and steps[-1] - steps[since] >= persists:
+                yield _told(run, loss.names, steps, since, winner, share, limit, facts)
+                return
+
+
+def _ahead(share: np.ndarray, limit: float) -> int | None:
+    """The first position from which on nine of ten are below `limit`; None unless that is so of the last
+    third, and of its median."""
+    low, late = share < limit, share[-(len(share) // 3) :]
+    if np.median(late) >= limit or low[-len(late) :].mean() < 0.9:
+        return None
+    return mostly_to_the_end(low)
 
 
 def _pace(run: Run, names: Sequence[str]) -> list[float]:
@@ -121,12 +126,6 @@ def _largest(norms: np.ndarray) -> float:
     """The largest of the medians of thirds of the first half, and of the first records."""
     parts = [norms[:BEGIN], *np.array_split(norms[: len(norms) // 2], 3)]
     return float(max(np.median(part) for part in parts))
-
-
-def _mostly(low: np.ndarray) -> int:
-    """The first position from which on nine of ten are low."""
-    share = np.cumsum(low[::-1])[::-1] / np.arange(len(low), 0, -1)
-    return int(np.flatnonzero(low & (share >= 0.9))[0])
 
 
 def _told(

@@ -25,7 +25,7 @@ from stabdiag.core.synthetic import run_of
 @dataclass(frozen=True)
 class Rise:
     """Positions of where it began, was worst and was last seen; `needed` is the least loss that
-    counts as risen."""
+    counts as risen. `impossible` where it falls below what such a loss can be."""
 
     onset: int
     peak: int
@@ -33,6 +33,7 @@ class Rise:
     needed: float
     severity: Severity
     words: str
+    impossible: bool = False
 
 
 @signature(
@@ -114,7 +115,7 @@ def loss_divergence(
         "loss_peak": float(curve.values[found.peak]),
         "loss_end": curve.end,
         "noise": curve.noise,
-    } | ({"impossible": 1.0} if found.words.startswith("falls") else {})
+    } | ({"impossible": 1.0} if found.impossible else {})
     rate = schedule(run).at(onset)
     yield Finding(
         severity=found.severity,
@@ -124,7 +125,7 @@ def loss_divergence(
         peak_step=int(curve.steps[found.peak]),
         last_step=int(curve.steps[found.last]),
         message=f"The loss {found.words}."
-        if found.words.startswith("falls")
+        if found.impossible
         else f"The loss rises from {figure(before)} at step {onset} {found.words}.",
         value=float(curve.values[found.peak]),
         threshold=found.needed,
@@ -190,7 +191,8 @@ def _bottomless(run: Run, curve: LossCurve) -> Rise | None:
         return None
     onset = int(np.flatnonzero(curve.values < 0)[0])
     words = f"falls to {figure(curve.end)} since step {curve.steps[onset]}, and no {function} can be negative"
-    return Rise(onset, len(curve.values) - 1, len(curve.values) - 1, needed, Severity.critical, words)
+    last = len(curve.values) - 1
+    return Rise(onset, last, last, needed, Severity.critical, words, impossible=True)
 
 
 def _risen(curve: LossCurve, lost: float, rise: float, settle: int) -> Rise | None:

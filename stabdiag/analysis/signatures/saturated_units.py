@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9
     with np.errstate(invalid="ignore"):
         above = filled > saturated
     now = np.flatnonzero(above[-3:].all(axis=0))
-    wide = [_begins_wide(run, table.sites[i].order) for i in order]
+    wide = _begin_wide(run, [table.sites[i].order for i in order])
     if not now.size or (len(names) > 1 and now.tolist() == [len(names) - 1] and not wide[-1]):
         return
     since = np.array([int(np.flatnonzero(~above[:, i])[-1]) + 1 if not above[:, i].all() else 0 for i in now])
@@ -116,10 +116,11 @@ def saturated_units(run: Run, *, saturated: float = 0.5, nearly_all: float = 0.9
     )
 
 
-def _begins_wide(run: Run, order: int) -> bool:
-    """Whether the layer at that place of the forward pass, or the one before it, began with a weight that
+def _begin_wide(run: Run, orders: Sequence[int]) -> list[bool]:
+    """Whether the layers at these places of the forward pass, or those before them, began with a weight that
     drives any activation to its ends."""
-    return any(order - 1 <= gain.site.order <= order for gain in wide_weights(run))
+    wide = {gain.site.order for gain in wide_weights(run)}
+    return [not wide.isdisjoint((order - 1, order)) for order in orders]
 
 
 def _run(share: np.ndarray, loss: np.ndarray, kind: str = "Tanh") -> Run:

@@ -10,11 +10,12 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.consequence import while_finite
 from stabdiag.analysis.depth import evenly, layers, telling
+from stabdiag.analysis.episodes import mostly_to_the_end
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import harmed
 from stabdiag.analysis.lost_gradient import LostGradient, lost_gradient
-from stabdiag.analysis.robust import Doubles, Flags, median, slope
+from stabdiag.analysis.robust import Doubles, median, slope
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
@@ -100,7 +101,7 @@ def vanishing_gradient(
     logs = np.log10(np.maximum(norms / sizes, SMALLEST))
     quarter = max(1, len(deep) // 4)
     fall = median(logs[:, :quarter], axis=1) - median(logs[:, -quarter:], axis=1)
-    since = _mostly_to_the_end(fall < np.log10(ratio))
+    since = mostly_to_the_end(fall < np.log10(ratio))
     if since is None or steps[-1] - steps[since] < persists:
         return
     per_layer = slope(median(logs[since:], axis=0))
@@ -167,13 +168,6 @@ def _reached(deep: list[int], norms: Doubles) -> tuple[list[int], Doubles]:
     if np.nanmedian(norms[:, first]) < UNDERFLOW:
         some[:first] = True
     return [i for i, kept in zip(deep, some, strict=True) if kept], norms[:, some]
-
-
-def _mostly_to_the_end(low: Flags) -> int | None:
-    """The first position of `low` from which on nine of ten are."""
-    share = np.cumsum(low[::-1])[::-1] / np.arange(len(low), 0, -1)
-    at = np.flatnonzero(low & (share >= 0.9))
-    return int(at[0]) if at.size else None
 
 
 def _change(run: Run, name: str, since: int) -> float | None:

@@ -15,9 +15,9 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import harmed
-from stabdiag.analysis.norm_drift import DECOUPLED, Drift, beyond_updates, decayed, growing, shrinking
+from stabdiag.analysis.norm_drift import Drift, beyond_updates, decayed, growing, shrinking
 from stabdiag.analysis.robust import Doubles, forward_filled
-from stabdiag.analysis.step_size import schedule, weight_decay
+from stabdiag.analysis.step_size import decoupled_decay, schedule, weight_decay
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -132,10 +132,9 @@ def _stuck(run: Run, step: int) -> bool:
 def _memory(run: Run) -> float:
     """1/(lr·λ): over how many steps decoupled weight decay lets weights remember their updates; infinite
     where nothing decays, or decay goes into the gradient."""
-    rates, decay = schedule(run).rate.values, weight_decay(run) or 0.0
-    decoupled = run.fact("optimizer", "name") in DECOUPLED
-    rate = float(np.nanmedian(rates)) if len(rates) else 0.0
-    return 1.0 / (rate * decay) if decoupled and rate * decay > 0 else float("inf")
+    rates = schedule(run).rate.values
+    taken = decoupled_decay(run) * (float(np.nanmedian(rates)) if len(rates) else 0.0)
+    return 1.0 / taken if taken > 0 else float("inf")
 
 
 def _ratio_left(run: Run, sites: tuple[str, ...], step: int) -> float:
