@@ -90,7 +90,9 @@ if __name__ == "__main__":
             one.equal(other) or bool(one.isnan().all())
             for one, other in zip(train(way, Path(sys.argv[1])), bare, strict=True)
         )
-        print(f"rank {distributed.get_rank()}, {way}: {'the same' if same else 'CHANGED'}", flush=True)
+        # One write, newline and all: print makes two of an unbuffered stream, and ranks would mix their lines.
+        sys.stdout.write(f"rank {distributed.get_rank()}, {way}: {'the same' if same else 'CHANGED'}\n")
+        sys.stdout.flush()
     gc.collect()  # a model that is alive at the end holds the threads of gloo, which abort the process
     distributed.barrier()
     distributed.destroy_process_group()
