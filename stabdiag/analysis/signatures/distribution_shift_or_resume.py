@@ -17,6 +17,7 @@ from stabdiag.analysis.history import History, history
 from stabdiag.analysis.leap import leap
 from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of, resolution
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
+from stabdiag.analysis.relearning import relearning
 from stabdiag.analysis.robust import spread
 from stabdiag.analysis.step_size import ratio_near, schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -100,6 +101,11 @@ def distribution_shift_or_resume(
     far = 10.0 if moved is None else 30.0
     if jump is not None and not _unexplained(run, curve, jump, z, lasting, long, far):
         jump = None
+    if jump is None:
+        least = LARGE * max(curve.start - curve.best, 0.0)
+        jump = relearning(loss, z=z, least=max(least, noise))
+        if jump is not None and _explained(run, jump.step, long, far):
+            jump = None
     if jump is None and moved is None:
         jump = level_shift(loss, noise, z=z, sharp=sharp)
         if (
