@@ -101,8 +101,15 @@ class Explanation:
             # only through others.
             direct = second.signature in SIGNATURES[first.signature].explains
             ahead = second.onset_step - first.onset_step
+            if ahead == 0 and self._downstream(a, b):
+                return False
             return ahead >= (0 if direct else blur) and self._lasted(first, second, blur)
         return not self._too_late(first, second, blur) and self._lasted(first, second, blur)
+
+    def _downstream(self, a: int, b: int) -> bool:
+        """Whether both have a place, and that of `a` comes later in the flow."""
+        first, second = self.precedence[a][1], self.precedence[b][1]
+        return second < first < np.inf
 
     def _too_late(self, first: Finding, second: Finding, blur: int) -> bool:
         """A symptom without a place, such as a plateau, lasts long and begins vaguely: before its worst

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stabdiag.analysis.case import figure
+from stabdiag.analysis.robust import median
 from stabdiag.core.run import Run
 
 FAR = 1e4
@@ -41,11 +43,8 @@ def leap(run: Run, step: int, *, within: int = 0, far: float = FAR, near: float 
     row = int(np.searchsorted(table.steps, step))
     if row < 3 or row == len(table.steps) or table.steps[row] > step + within:
         return None
-    past = table.values[max(row - USUAL, 0) : row].astype(np.float64)
-    past[~np.isfinite(past)] = np.nan
-    known = ~np.isnan(past).all(axis=0)
-    usual = np.full(past.shape[1], np.nan)
-    usual[known] = np.fmax(np.nanmedian(past[:, known], axis=0), past[-1, known])
+    usual = np.fmax(_usual(table.values, row), table.values[row - 1])
+    known = np.isfinite(usual)
     now = table.values[row].astype(np.float64)
     for at in sorted(np.flatnonzero(known & (usual > 0)), key=lambda i: table.sites[i].order):
         if not np.isfinite(now[at]):
@@ -55,3 +54,24 @@ def leap(run: Run, step: int, *, within: int = 0, far: float = FAR, near: float 
         if now[at] > near * usual[at]:
             return None
     return None
+
+
+def growth(run: Run, step: int) -> float:
+    """How many times its usual the output that grew most had at the first record from `step` on; 1 where that
+    is not known."""
+    if "output.absmax" not in run:
+        return 1.0
+    table = run.table("output.absmax")
+    row = int(np.searchsorted(table.steps, step))
+    if row < 3 or row == len(table.steps):
+        return 1.0
+    usual = _usual(table.values, row)
+    known = usual > 0
+    return float(np.nanmax(table.values[row, known] / usual[known], initial=1.0))
+
+
+def _usual(values: NDArray[np.floating], row: int) -> NDArray[np.float64]:
+    """The median of each column over the 32 records before `row`; NaN where none is finite."""
+    past = values[max(row - USUAL, 0) : row].astype(np.float64)
+    past[~np.isfinite(past)] = np.nan
+    return median(past, axis=0)

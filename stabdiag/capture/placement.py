@@ -38,10 +38,12 @@ def in_world() -> bool:
 
 
 class Placements:
-    """Of the parameters that `modules` own; wrappers of data parallelism count among the modules."""
+    """Of the parameters that `modules` own; wrappers of data parallelism count among the modules. `wrappers`
+    are those that keep copies alike."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._known: dict[int, Placement] = {}
+        self.wrappers: list[nn.Module] = []
         if not in_world():
             return
         for module in modules:
@@ -52,6 +54,7 @@ class Placements:
 
     def _replicated(self, wrapper: DistributedDataParallel) -> None:
         if wrapper.process_group.size() > 1:
+            self.wrappers.append(wrapper)
             for name, p in wrapper.module.named_parameters():
                 if name not in wrapper.parameters_to_ignore:
                     shape = tuple(p.shape)

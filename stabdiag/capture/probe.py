@@ -48,6 +48,9 @@ class Probe:
     def on_evaluation(self, prefix: str, module: nn.Module) -> None:
         """The script is about to call a module with gradients disabled."""
 
+    def on_exchange(self) -> None:
+        """Processes are about to wait for each other, before the script's call reaches the module."""
+
     def on_backward_begin(self, roots: Sequence[torch.Tensor], scale: torch.Tensor | None) -> None:
         """`scale` is the gradient scaler's, 0-d, where there is one."""
 

@@ -6,6 +6,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -68,7 +69,8 @@ class Recorder:
         self._schedule = Schedule(cadence, plan)
         self._clock = StepClock()
         self._unseen = UnseenSteps(self.subject)
-        self._entrances = Entrances(self._on_call, self._on_evaluation)
+        tells = (partial(self._tell, event) for event in ("on_evaluation", "on_exchange"))
+        self._entrances = Entrances(self._on_call, *tells)
         self._shadow = Shadow(self.subject)
         self._probes: tuple[Probe, ...] = tuple(cls(self.subject) for cls in PROBES)
         self._armed = [probe for probe in self._probes if hears(probe, "arm")]
@@ -151,7 +153,7 @@ class Recorder:
             self._arm_probes()
 
     def _changed(self) -> None:
-        self._entrances.watch(self.subject.entries)
+        self._entrances.watch(self.subject.entries, self.subject.placements.wrappers)
         for probe in self._probes:
             self.guard(probe.id, probe.on_change)
 
@@ -180,9 +182,6 @@ class Recorder:
         self._tell("on_call", prefix, module, args, kwargs)
         if self._tier < Tier.STANDARD:
             self.guard("second-look", self._second_look.note, prefix, module, args, kwargs)
-
-    def _on_evaluation(self, prefix: str, module: nn.Module) -> None:
-        self._tell("on_evaluation", prefix, module)
 
     def on_first_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """The call in which training was discovered: hooks that were set meanwhile missed its inputs."""
@@ -320,7 +319,7 @@ class Recorder:
     def abandon(self) -> None:
         """Takes all hooks off; nothing more is written."""
         self._disarm()
-        self._entrances.watch({})
+        self._entrances.watch({}, ())
         self.flight.close_file()
 
     def end(self) -> None:

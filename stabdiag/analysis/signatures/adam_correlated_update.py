@@ -16,7 +16,7 @@ from stabdiag.analysis.episodes import longest_stretch
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.robust import median
-from stabdiag.analysis.step_size import schedule
+from stabdiag.analysis.step_size import decoupled_decay, schedule
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -55,16 +55,17 @@ def adam_correlated_update(
     How it is detected: for `lasting` steps or more, four records or more, after the warm-up and 50 steps of
     the state, the update of a weight matrix is above `long` of a whole step in rms (noise gives 0.229, a
     constant gradient 1), the cosine of gradient and first moment is above `alike` (noise: 0.436 at β1 0.9),
-    and RMS_t below `right`, so that the second moment is not stale; while the update of the median matrix
-    is below `rest`. A warning where the loss meanwhile rises, for three steps or more, by 4 robust
-    deviations and a twentieth of the progress, critical where the run ends worse for it; and where the
-    update is above `full` and the cosine above `same`, whatever the loss does, but for a model that acts;
-    else info. Not reproduced at small scale: calibrated on the exact values above. Outside of GANs, in which
-    all matrices agree, no matrix of the healthy runs passed `full` and `same`, nor had a warning any of 95
-    healthy runs of 42,000 steps.
+    and RMS_t below `right`, so that the second moment is not stale; while the update of the median matrix is
+    below `rest`. A warning where the loss meanwhile rises, for three steps or more, by 4 robust deviations
+    and a twentieth of the progress, critical where the run ends worse for it; and where the update is above
+    `full` and the cosine above `same`, whatever the loss does, but for a model that acts; else info. Not
+    reproduced at small scale: calibrated on the exact values above. Outside of GANs, in which all matrices
+    agree, no matrix of the healthy runs passed `full` and `same`, nor had a warning any of 95 healthy runs of
+    42,000 steps.
 
     Not judged are optimizers whose steps are nearly whole ones whatever the gradients do: without momentum,
-    with a short one, and NAdam.
+    with a short one, and NAdam; and where weight decay has undone each update before `lasting` steps are
+    over, so that they add up to nothing.
 
     Look-alikes: with all data in one batch every matrix does so, in health. A stale second moment has RMS_t
     above 2 with it. Biases and gains see constant gradients often. The values of a policy are a long way
@@ -81,8 +82,11 @@ def adam_correlated_update(
     step = optimizer.averages(ages_at(run, run.table("optimizer.step").steps))
     if step is None:
         raise NotEvaluable(f"updates of {optimizer.name} are as long for noise as for gradients of one way")
+    rates = schedule(run)
+    if decoupled_decay(run) * rates.peak * lasting > 1:
+        raise NotEvaluable(f"weight decay has undone each update before {figure(lasting)} steps are over")
     seen = moments(run, "step", "cosine", "rms", above=("step", long * step, LEAST))
-    warm = seen.steps > schedule(run).warmup
+    warm = seen.steps > rates.warmup
     if warm.sum() < LEAST or len(matrices(run, "step")) < 2:
         raise NotEvaluable("too few steps with a settled state, or too few matrices, were recorded")
     if not seen.sites:
@@ -120,7 +124,7 @@ def adam_correlated_update(
     severity = Severity.warning if bad or in_step else Severity.info
     if bad and rise is not None and rise.lost and curve and curve.harmed:
         severity = Severity.critical
-    rate = schedule(run).at(onset)
+    rate = rates.at(onset)
     unit = "learning rates" if step == 1 else f"of whole steps, {figure(step)} learning rates long,"
     yield Finding(
         severity=severity,

@@ -34,6 +34,7 @@ FEW = 8
         "adam-eps-dominated",
         "context-blind-plateau",
         "rank-collapse",
+        "norm-statistics-mismatch",
     ),
     causes=(
         "dying-relu",

@@ -70,11 +70,13 @@ def distribution_shift_or_resume(
     there and in all of the run, and a tenth of the progress, `sharp` of it at one step, stays up for
     `lasting` steps and rises no further. A jump of the learning rate there, updates that were longer than
     healthy ones before it (ratio above `long`), or one layer's outputs that grew tenfold (thirtyfold with
-    another input) where those before it did not, explain it otherwise. Or a statistic of a floating input
-    changes its level by more than `input_z` deviations, or the loss falls as abruptly as it else rises, and
-    the next evaluation is worse by `leap` of the progress. A warning where the loss stays above what it was,
-    or rose by a quarter of the progress, or evaluations got worse at once; a change of the input alone is
-    info.
+    another input) where those before it did not, explain it otherwise. So for a leap of the loss by more than
+    `z` of its deviations then and a quarter of all progress, of which a quarter and more is left over the
+    next five steps: what has to be learned anew, where a bad batch would be over. Or a statistic of a
+    floating input changes its level by more than `input_z` deviations, or the loss falls as abruptly as it
+    else rises, and the next evaluation is worse by `leap` of the progress. A warning where the loss stays
+    above what it was, or rose by a quarter of the progress, or evaluations got worse at once; a change of the
+    input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs

@@ -14,6 +14,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import episodes
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import WINDOW
+from stabdiag.analysis.leap import NEAR, growth
 from stabdiag.analysis.losscurve import harmed
 from stabdiag.analysis.robust import spread
 from stabdiag.analysis.step_size import schedule
@@ -52,9 +53,10 @@ def embedding_gradient_spike(
 
     How it is detected: the norm of an embedding's gradient lies more than `z` robust deviations above the
     median of the 64 recorded before, in the logarithm, and its square makes up more than `share` of that of
-    all gradients, `odds` times its usual odds. It is a warning where the loss then rises, for three steps
-    or more, by 4 robust deviations and a twentieth of the progress, critical where the run ends worse for
-    it, else info. In healthy small transformers the share is 0.04 to 0.30, and 0.47 at most. The deviation
+    all gradients, `odds` times its usual odds. It is a warning where the loss then rises, for three steps or
+    more, by 4 robust deviations and a twentieth of the progress, critical where the run ends worse for it,
+    else info; and info where an output has grown tenfold by then, as that enlarges the gradient of all that
+    comes before it. In healthy small transformers the share is 0.04 to 0.30, and 0.47 at most. The deviation
     alone is passed 6.6 times in 1,000 healthy steps, the three together with the loss in none of 8,000.
 
     Look-alikes: a tied embedding has half of the gradient always, which the odds allow for. One hard batch,
@@ -115,8 +117,10 @@ def _finding(
         rise = aftermath(run, int(steps[episode.first]) + 1)
         told.append((episode, rise, rise.z if rise is not None and rise.bad else 0.0))
     episode, rise, height = max(told, key=lambda entry: entry[2])
-    severity = Severity.warning if height else Severity.info
-    if rise is not None and rise.lost and harmed(run):
+    # Whatever enlarges an output enlarges all gradients before it, that of the embedding the most.
+    passed_on = growth(run, int(steps[episode.first])) > NEAR
+    severity = Severity.warning if height and not passed_on else Severity.info
+    if severity and rise is not None and rise.lost and harmed(run):
         severity = Severity.critical
     at, facts = max((f for f in found if episode.first <= f[0] <= episode.last), key=lambda f: f[1]["growth"])
     facts = {**facts, "loss_z": rise.z if rise is not None else 0.0}

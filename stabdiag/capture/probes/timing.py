@@ -32,9 +32,11 @@ class TimingProbe(Probe):
     backward_time   seconds in backward passes
     optimizer_time  seconds in optimizer steps
 
-    Micro-batches add up; what lies between them counts as data. The times are the host's: on an
-    accelerator that runs behind it they tell when the work was handed over. A step stalls when it takes
-    ten times the median of the last fifty, and a second at least, without what the recorder took.
+    Micro-batches add up; what lies between them counts as data. Where DistributedDataParallel sends buffers
+    round before it calls the model, the wait for the slowest process counts as none of them. The times are
+    the host's: on an accelerator that runs behind it they tell when the work was handed over. A step stalls
+    when it takes ten times the median of the last fifty, and a second at least, without what the recorder
+    took.
     """
 
     id = "timing"
@@ -44,7 +46,7 @@ class TimingProbe(Probe):
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
         self._began = self._mark = perf_counter()
-        self._in_forward = False
+        self._in_forward = self._waiting = False
         self._seen = False
         self._spent = dict.fromkeys(self.scalars, 0.0)
         self._durations: deque[float] = deque(maxlen=MEMORY)
@@ -60,9 +62,16 @@ class TimingProbe(Probe):
         self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         self._seen = True
+        if self._waiting:
+            self._mark = perf_counter()
+        elif not self._in_forward:
+            self._pass("data_time")
+        self._in_forward, self._waiting = True, False
+
+    def on_exchange(self) -> None:
         if not self._in_forward:
             self._pass("data_time")
-        self._in_forward = True
+            self._waiting = True
 
     def on_backward_begin(self, roots: Sequence[torch.Tensor], scale: torch.Tensor | None) -> None:
         self._pass("forward_time" if self._in_forward else "data_time")
@@ -86,7 +95,7 @@ class TimingProbe(Probe):
         self._recorder_before = recorder
         spent = self._spent if self._seen else {}  # without calls of a module nothing can be told apart
         self._spent = dict.fromkeys(self.scalars, 0.0)
-        self._mark, self._in_forward, self._seen = now, False, False
+        self._mark, self._in_forward, self._waiting, self._seen = now, False, False, False
         return Harvest({}, partial(self._finish, spent))
 
     def _tell_stall(self, duration: float) -> None:

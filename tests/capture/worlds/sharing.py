@@ -26,6 +26,8 @@ class Net(nn.Module):
         self.first = nn.Linear(6, 8)
         self.second = nn.Linear(8, 6)
         self.head = nn.Linear(6, 3)
+        # DistributedDataParallel sends buffers round before each forward pass: the fast wait there.
+        self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.second(self.first(x).relu()))
@@ -90,8 +92,9 @@ if __name__ == "__main__":
             one.equal(other) or bool(one.isnan().all())
             for one, other in zip(train(way, Path(sys.argv[1])), bare, strict=True)
         )
-        # One write, newline and all: print makes two of an unbuffered stream, and ranks would mix their lines.
-        sys.stdout.write(f"rank {distributed.get_rank()}, {way}: {'the same' if same else 'CHANGED'}\n")
+        # One write: print makes two of an unbuffered stream, and the lines of ranks would mix.
+        said = "the same" if same else "CHANGED"
+        sys.stdout.write(f"rank {distributed.get_rank()}, {way}: {said}\n")
         sys.stdout.flush()
     gc.collect()  # a model that is alive at the end holds the threads of gloo, which abort the process
     distributed.barrier()
