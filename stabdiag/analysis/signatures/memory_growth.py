@@ -10,7 +10,6 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import History, history
-from stabdiag.analysis.robust import Doubles
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
@@ -18,6 +17,8 @@ from stabdiag.core.synthetic import run_of
 BLOCKS = 8
 SERIES = ("run.memory", "run.resident")
 """Of an accelerator, and of the process."""
+USUAL = 32
+"""Records that tell what was needed before."""
 
 
 @signature(
@@ -56,11 +57,8 @@ def memory_growth(
     for series in SERIES:
         memory = history(run, series).finite()
         kept = memory.within(int(settled * run.steps), run.steps)
-        early = memory.within(min(5, run.steps // 20), max(run.steps // 20, 10))
         usable = max(usable, len(kept))
-        found = (
-            _grown(kept, (share, least, steady), series, early.values) if len(kept) >= 4 * BLOCKS else None
-        )
+        found = _grown(memory, kept, (share, least, steady), series) if len(kept) >= 4 * BLOCKS else None
         if found is not None:
             yield found
             return
@@ -69,7 +67,7 @@ def memory_growth(
 
 
 def _grown(
-    memory: History, thresholds: tuple[float, float, float], series: str, first: Doubles
+    whole: History, memory: History, thresholds: tuple[float, float, float], series: str
 ) -> Finding | None:
     share, least, steady = thresholds
     parts = [float(part.min()) for part in np.array_split(memory.values, BLOCKS)]
@@ -81,8 +79,7 @@ def _grown(
     if not (rises and goes_on) or grown < least or grown < share * parts[0]:
         return None
     rate = grown / max(steps * (1 - 1 / BLOCKS), 1)
-    start = float(np.median(first)) if len(first) else parts[0]
-    onset = int(np.clip(memory.steps[-1] - (float(memory.values[-1]) - start) / rate, 0, memory.steps[0]))
+    onset = _onset(whole, rate, int(memory.steps[len(memory) // BLOCKS]))
     return Finding(
         severity=Severity.warning,
         confidence=0.9,
@@ -97,6 +94,17 @@ def _grown(
         evidence=(Evidence(series, ("run",)),),
         facts={"per_step": rate, "grown": grown, "start": parts[0], "end": parts[-1]},
     )
+
+
+def _onset(memory: History, rate: float, latest: int) -> int:
+    """The step after the last that needed no more than those before a line of `rate` MiB a step, laid through
+    the end, leaves what the run began with; by `latest`."""
+    begin = memory.within(min(5, latest), max(latest // 5, 10)).values
+    start = float(np.median(begin)) if len(begin) else float(memory.values[0])
+    line = int(np.clip(memory.steps[-1] - (float(memory.values[-1]) - start) / rate, 0, latest))
+    before = memory.within(0, line).values[-USUAL:]
+    high = np.flatnonzero(memory.values <= before.max(initial=-np.inf))
+    return line if not len(high) else int(np.clip(memory.steps[high[-1]] + 1, line, max(line, latest)))
 
 
 def _run(memory: np.ndarray) -> Run:
