@@ -55,6 +55,14 @@ def test_a_chain_folds_under_its_first_link_even_where_a_link_was_not_found():
     assert incidents[0].onset_step == 10
 
 
+def test_a_note_from_the_same_step_explains_nothing_upstream_of_it():
+    note, later = Severity.info, found("dead", 10, "layers.0", series="output.rms")
+    for place, count in (("layers.2", 2), ("layers.0", 1)):
+        early = found("growth", 10, place, note, series="output.rms")
+        _, incidents = fold(deep_run(), [early, later])
+        assert len(incidents) == count
+
+
 def test_two_independent_faults_stay_two_incidents_and_the_worse_comes_first():
     findings, incidents = fold(deep_run(), [found("cut", 0), found("rate", 50, severity=Severity.critical)])
     assert [names(findings, i) for i in incidents] == [["rate"], ["cut"]]

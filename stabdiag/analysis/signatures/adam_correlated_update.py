@@ -181,6 +181,14 @@ def _one_way_for_good(rng: np.random.Generator) -> Run:
 
 
 @adam_correlated_update.quiet_on
+def _decay_undoes_each_step_at_once(rng: np.random.Generator) -> Run:
+    run = _run(rng, step=1.0, cosine=1.0, rms=1.0, rise=1.0)
+    optimizer = Event("optimizer", 0.0, data={"name": "AdamW", "groups": [{"lr": 0.1, "weight_decay": 1.0}]})
+    rate = run_of({"run.lr": np.full(500, 0.1), "run.loss": run.table("run.loss").first()})
+    return Run(run.info, {**run.kinds, "run": rate.kinds["run"]}, [*run.events, optimizer])
+
+
+@adam_correlated_update.quiet_on
 def _without_consequence(rng: np.random.Generator) -> Run:
     return _run(rng, step=0.6, cosine=0.75, rms=1.0, rise=0.0)
 

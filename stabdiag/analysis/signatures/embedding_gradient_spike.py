@@ -149,6 +149,7 @@ def _run(
     whole: bool = False,
     usual: float = 0.3,
     noise: float = 0.15,
+    outputs: float = 1.0,
 ) -> Run:
     sites = [Site("grad", "tokens.weight", "Embedding", (128, 48), order=0)]
     sites += [Site("grad", f"layers.{i}.weight", "Linear", (48, 48), order=i + 1) for i in range(4)]
@@ -156,7 +157,9 @@ def _run(
     norms[250:253, slice(None) if whole else 0] *= factor
     loss = 2.0 + 2.8 * np.exp(-np.arange(400) / 60) + 0.05 * rng.standard_normal(400)
     loss[251:265] += rise
-    return run_of({"grad.norm": norms, "run.loss": loss}, sites={"grad": sites})
+    absmax = np.ones((400, 5))
+    absmax[250:, 2] = outputs
+    return run_of({"grad.norm": norms, "run.loss": loss, "output.absmax": absmax}, sites={"grad": sites})
 
 
 @embedding_gradient_spike.fires_on
@@ -167,6 +170,11 @@ def _rare_token_fills_the_batch(rng: np.random.Generator) -> Run:
 @embedding_gradient_spike.quiet_on
 def _without_consequence(rng: np.random.Generator) -> Run:
     return _run(rng, factor=25.0, rise=0.0)
+
+
+@embedding_gradient_spike.quiet_on
+def _a_layer_above_it_enlarges_what_comes_back(rng: np.random.Generator) -> Run:
+    return _run(rng, factor=25.0, rise=1.5, outputs=300.0)
 
 
 @embedding_gradient_spike.quiet_on

@@ -98,9 +98,9 @@ def _grown(
 
 def _onset(memory: History, rate: float, latest: int) -> int:
     """The step after the last that needed no more than those before a line of `rate` MiB a step, laid through
-    the end, leaves what the run began with; by `latest`."""
+    the end, leaves the least that the run began with; by `latest`."""
     begin = memory.within(min(5, latest), max(latest // 5, 10)).values
-    start = float(np.median(begin)) if len(begin) else float(memory.values[0])
+    start = float(begin.min()) if len(begin) else float(memory.values[0])
     line = int(np.clip(memory.steps[-1] - (float(memory.values[-1]) - start) / rate, 0, latest))
     before = memory.within(0, line).values[-USUAL:]
     high = np.flatnonzero(memory.values <= before.max(initial=-np.inf))
