@@ -6,6 +6,7 @@ import pytest
 from stabdiag.analysis.catalogue import CAUSES, FIXES, SIGNATURES
 from stabdiag.analysis.diagnose import diagnose
 from stabdiag.core.event import Event
+from stabdiag.core.finding import Severity
 from stabdiag.core.run import KindData, Run
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
@@ -70,16 +71,38 @@ def test_three_evaluations_are_enough():
     "of",
     [
         run(loss=0.4 + TRAINED),
-        run(loss=0.01 + 2.8 * np.exp(-STEPS / 110), evaluated=3.9 + 0.01 * np.arange(20)),
         run(evaluated=EVALUATED - 1.3),
         run(evaluated=EVALUATED[::-1]),
         run(function="mean-squared-error"),
-        run(**{"batch.fingerprint": (STEPS % 16).astype(float)}),
     ],
     ids=[
-        "training not solved", "learned over many evaluations", "evaluations of some use",
-        "evaluations improve", "another loss evaluated", "learned by heart",
+        "training not solved", "evaluations of some use", "evaluations improve", "another loss evaluated",
     ],
 )  # fmt: skip
 def test_a_gap_that_another_reason_explains_is_not_told(of):
     assert not told(of)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        run(loss=0.01 + 2.8 * np.exp(-STEPS / 110), evaluated=3.9 + 0.01 * np.arange(20)),
+        run(**{"batch.fingerprint": (STEPS % 16).astype(float)}),
+    ],
+    ids=["learned over many evaluations", "batches that come again"],
+)
+def test_what_may_have_been_learned_by_heart_is_a_note(of):
+    assert [finding.severity for finding in told(of)] == [Severity.info]
+
+
+def test_a_gap_that_opens_beside_evaluations_that_stay_is_a_note():
+    evaluated = 1.45 + 0.6 * np.exp(-np.arange(20) / 2) + 0.01 * (np.arange(20) % 3)
+    falling = 2.3 - 0.0045 * STEPS
+
+    def found(of):
+        return list(SIGNATURES["overfitting"](of))
+
+    (finding,) = found(run(loss=falling, evaluated=evaluated))
+    assert (finding.severity, finding.onset_step) == (Severity.info, int(np.linspace(60, 399, 20)[10]))
+    assert not found(run(loss=falling, evaluated=evaluated - 0.005 * np.arange(20)))
+    assert not found(run(loss=np.maximum(falling, 1.2), evaluated=evaluated))

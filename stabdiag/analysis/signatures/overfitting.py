@@ -27,24 +27,26 @@ from stabdiag.core.synthetic import run_of
     causes=("repeated-data", "too-little-data", "label-noise", "wrong-targets"),
 )
 def overfitting(
-    run: Run, *, worse: float = 0.02, harmful: float = 0.05, solved: float = 0.1
+    run: Run, *, worse: float = 0.02, harmful: float = 0.05, solved: float = 0.1, gap: float = 1 / 3
 ) -> Iterator[Finding]:
     """What it means: the model learns its training data by heart. From the best evaluation on, further
     steps cost quality, and the best checkpoint lies behind. Or, where evaluations were never any good, it is
     trained on something that it does not have when it is evaluated.
 
-    How it is detected: each of the last three evaluations lies above the best one, by `worse` of it, by
-    three times that share of the progress and by more than the evaluations scatter, while the level of the
-    training loss has gone on falling; the rise did not come all at once. A warning where the rise is
-    `harmful` of the progress or more. Or the level of the training loss has fallen below `solved` of what the
-    best answer costs that ignores the input, and below half of it by the second evaluation, while none of
-    three evaluations or more of the same loss was better than that answer, or better than the first by
-    `worse`, and batches do not come again: a warning.
+    How it is detected: each of the last three evaluations lies above the best one, by `worse` of it, by three
+    times that share of the progress and by more than the evaluations scatter, while the level of the training
+    loss has gone on falling; the rise did not come all at once. A warning where the rise is `harmful` of the
+    progress or more. Info where none of the second half of eight evaluations or more was better than those
+    before, while the training loss fell by `gap` of its progress. Or the level of the training loss has
+    fallen below `solved` of what the best answer costs that ignores the input, while none of three
+    evaluations or more of the same loss was better than that answer, or better than the first by `worse`: a
+    warning where it was below half of it by the second evaluation and batches do not come again, else info,
+    as it may have been learned by heart.
 
     Calibrated on small transformers that repeat 4, 16 and 64 batches (best at steps 80 and 160; with 64 not
     within 400 steps) and MLPs on 1,024 samples; 0 alarms in 11,500 steps of 24 healthy runs. A decoder that
-    reads its targets unshifted trains to 0.0006 and is evaluated at 3.9 to 4.4, where a constant answer
-    costs 2.65.
+    reads its targets unshifted trains to 0.0006 and is evaluated at 3.9 to 4.4, where a constant answer costs
+    2.65.
 
     Look-alikes: augmentation and dropout make the training loss the higher one; a gap that does not grow is
     none. Evaluations on other data than the training's (another domain, another numbering of the classes)
@@ -64,9 +66,14 @@ def overfitting(
     learned = not len(constant) or evaluated.best < 0.95 * float(constant.values[-1])
     if curve.several:
         return
-    if not learned and _untaught(run, curve, evaluated, float(np.median(constant.values)), solved, worse):
-        yield _unavailable(curve, evaluated, float(np.median(constant.values)))
+    if not learned:
+        usual = float(np.median(constant.values))
+        severity = _untaught(run, curve, evaluated, usual, solved, worse)
+        if severity is not None:
+            yield _unavailable(curve, evaluated, usual, severity)
     if not learned or not evaluated.overfits(curve, worse):
+        if learned and (half := _left_behind(run, curve, evaluated, gap)) is not None:
+            yield _gap(curve, evaluated, half)
         return
     bad = evaluated.rise > harmful * max(evaluated.progress, 0.0) + worse * abs(evaluated.best)
     best_at = evaluated.best_at
@@ -87,28 +94,56 @@ def overfitting(
         value=end,
         threshold=evaluated.best * (1 + worse) if evaluated.best > 0 else evaluated.best,
         evidence=(Evidence("evaluation.loss", (evaluated.site,)), Evidence("run.loss", ("run",))),
-        facts={
-            "best_step": float(onset),
-            "best": evaluated.best,
-            "end": end,
-            "rise": evaluated.rise,
-            "train_at_best": train_at_best,
-            "train_end": curve.end,
-        },
+        facts=_facts(curve, evaluated),
+    )
+
+
+def _left_behind(run: Run, curve: LossCurve, evaluated: Evaluations, gap: float) -> int | None:
+    """The evaluation, half-way through eight or more, from which on none was better than the best before it,
+    while training went on; None where one was, or where training did not."""
+    half = len(evaluated.values) // 2
+    if half < 4 or evaluated.site != run.fact("loss", "function"):
+        return None
+    late = evaluated.values[half:]
+    fell = _level_at(curve, int(evaluated.steps[half])) - curve.end
+    stays = late.min() >= evaluated.values[:half].min() - evaluated.noise
+    apart = float(np.median(late)) - curve.end > fell > max(gap * curve.progress, curve.margin)
+    return half if stays and apart else None
+
+
+def _gap(curve: LossCurve, evaluated: Evaluations, half: int) -> Finding:
+    onset, best = int(evaluated.steps[half]), float(evaluated.values[half:].min())
+    train = _level_at(curve, onset)
+    return Finding(
+        severity=Severity.info,
+        confidence=0.6,
+        sites=(evaluated.site,),
+        onset_step=onset,
+        peak_step=int(evaluated.steps[-1]),
+        last_step=int(evaluated.steps[-1]),
+        message=f"The training loss fell from {figure(train)} at step {onset} to {figure(curve.end)}, and no "
+        f"evaluation since was better than {figure(best)}, which was reached before: what is learned now holds "
+        "for the training data only.",
+        value=best - curve.end,
+        threshold=train - curve.end,
+        evidence=(Evidence("evaluation.loss", (evaluated.site,)), Evidence("run.loss", ("run",))),
+        facts=_facts(curve, evaluated),
     )
 
 
 def _untaught(
     run: Run, curve: LossCurve, evaluated: Evaluations, constant: float, solved: float, worse: float
-) -> bool:
-    """Whether what is learned in training was at no evaluation of any use."""
+) -> Severity | None:
+    """Whether what is learned in training was at no evaluation of any use, and how grave that is."""
     if evaluated.site != run.fact("loss", "function") or curve.end >= solved * constant:
-        return False
-    # What is learned by heart takes several passes, and evaluations to see them go by.
-    soon = _level_at(curve, int(evaluated.steps[1])) < 0.5 * constant
+        return None
     falls = bool((np.diff(evaluated.values) < 0).all())
     improved = falls or evaluated.progress > worse * abs(float(evaluated.values[0]))
-    return soon and evaluated.best >= constant and not improved and not _repeats(run)
+    if evaluated.best < constant or improved:
+        return None
+    # What is learned by heart takes several passes, and evaluations to see them go by.
+    soon = _level_at(curve, int(evaluated.steps[1])) < 0.5 * constant
+    return Severity.warning if soon and not _repeats(run) else Severity.info
 
 
 def _repeats(run: Run) -> bool:
@@ -123,11 +158,23 @@ def _level_at(curve: LossCurve, step: int) -> float:
     return float(curve.level[int(np.clip(np.searchsorted(curve.steps, step), 0, len(curve.steps) - 1))])
 
 
-def _unavailable(curve: LossCurve, evaluated: Evaluations, constant: float) -> Finding:
-    onset, end = int(evaluated.steps[0]), float(evaluated.values[-1])
+def _facts(curve: LossCurve, evaluated: Evaluations) -> dict[str, float]:
+    best = int(evaluated.steps[evaluated.best_at])
+    return {
+        "best_step": float(best),
+        "best": evaluated.best,
+        "end": float(evaluated.values[-1]),
+        "rise": evaluated.rise,
+        "train_at_best": _level_at(curve, best),
+        "train_end": curve.end,
+    }
+
+
+def _unavailable(curve: LossCurve, evaluated: Evaluations, constant: float, severity: Severity) -> Finding:
+    onset = int(evaluated.steps[0])
     return Finding(
-        severity=Severity.warning,
-        confidence=0.8,
+        severity=severity,
+        confidence=0.8 if severity else 0.6,
         sites=(evaluated.site,),
         onset_step=onset,
         peak_step=int(evaluated.steps[np.argmax(evaluated.values)]),
@@ -138,15 +185,7 @@ def _unavailable(curve: LossCurve, evaluated: Evaluations, constant: float) -> F
         value=evaluated.best,
         threshold=constant,
         evidence=(Evidence("evaluation.loss", (evaluated.site,)), Evidence("run.loss", ("run",))),
-        facts={
-            "best_step": float(evaluated.steps[evaluated.best_at]),
-            "best": evaluated.best,
-            "end": end,
-            "rise": evaluated.rise,
-            "train_at_best": _level_at(curve, int(evaluated.steps[evaluated.best_at])),
-            "train_end": curve.end,
-            "constant": constant,
-        },
+        facts=_facts(curve, evaluated) | {"constant": constant},
     )
 
 
