@@ -122,7 +122,7 @@ def _gap(curve: LossCurve, evaluated: Evaluations, half: int) -> Finding:
         peak_step=int(evaluated.steps[-1]),
         last_step=int(evaluated.steps[-1]),
         message=f"The training loss fell from {figure(train)} at step {onset} to {figure(curve.end)}, and no "
-        f"evaluation since was better than {figure(best)}, which was reached before: what is learned now holds "
+        f"evaluation since was better than {figure(best)}, which was reached before: what it learns now holds "
         "for the training data only.",
         value=best - curve.end,
         threshold=train - curve.end,
