@@ -17,7 +17,8 @@ from stabdiag.core.run import Run
 from stabdiag.core.synthetic import run_of
 
 LEAST = 16
-"""Cosines whose mean says how much of the gradient is signal."""
+FEWER = 4
+"""Cosines whose mean says how much of the gradient is signal; fewer where the loss tells the harm."""
 
 
 @signature(
@@ -37,9 +38,10 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     the batch size: McCandlish's B_simple / B. Over the last half of the run, at 16 places or more, it is
     above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, with half of
     that noise, and the level of the loss is above what it was before by more than noise; or whatever the
-    noise, where its mean is, by 4 standard errors. The estimator is exact for independent batches and a
-    gradient that turns slowly; it gives 19 where c is 0.05. Calibrated on batches of 1 in small transformers
-    and classifiers, and on batches cut from 16 to 1; of 60 healthy runs it told some, at the end, as info.
+    noise, and at four places, where its mean is, by 4 standard errors, or where it fell before the cut and no
+    more since. The estimator is exact for independent batches and a gradient that turns slowly; it gives 19
+    where c is 0.05. Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from
+    16 to 1; of 60 healthy runs it told some, at the end, as info.
 
     Look-alikes: shuffled targets leave nothing but noise as well (context-blind-plateau, loss-plateau).
     Cosines below zero are overshooting. With each batch seen twice in a row the cosine is no measure.
@@ -54,14 +56,14 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     curve = loss_curve(run, least=60)
     cosine = history(run, "run.grad_cosine").finite()
     tail = cosine.within(int(curve.steps[len(curve.values) // 2]), run.steps)
-    if len(tail) < LEAST:
+    batch = _samples(run)
+    cut = _cut(batch, shrunk)
+    # A cut that the loss confirms needs less noise to be told, and fewer places that tell it.
+    rose = cut is not None and (_mean_rose(curve, cut[0]) or _fell_no_more(curve, cut[0]))
+    if len(tail) < (FEWER if rose else LEAST):
         raise NotEvaluable(f"the cosine of gradients in a row is known at only {len(tail)} late steps")
     mean = float(np.mean(tail.values))
     error = float(np.std(tail.values)) / float(np.sqrt(len(tail)))
-    batch = _samples(run)
-    cut = _cut(batch, shrunk)
-    # A cut that the loss confirms needs less noise to be told.
-    rose = cut is not None and (_mean_rose(curve, cut[0]) or _fell_no_more(curve, cut[0]))
     limit = 1.0 / (1.0 + noise / (3 if rose else 2 if cut else 1))
     overshoots = mean < -max(2 * error, 0.05) and not rose
     if mean + error > limit or overshoots or curve.several:
@@ -148,18 +150,24 @@ def _cut(batch: History, shrunk: float) -> tuple[int, float, float] | None:
     return int(batch.steps[at]), float(np.median(batch.values[max(at - 50, 0) : at])), end
 
 
-def _run(rng: np.random.Generator, signal: float, batch: np.ndarray, rise: float) -> Run:
+def _run(rng: np.random.Generator, signal: float, batch: np.ndarray, rise: float, known: int = 600) -> Run:
     steps = np.arange(600)
     calm = batch >= 16
     loss = 1.0 + 2.0 * np.exp(-steps / 60) + np.where(calm, 0.03, 0.1) * rng.standard_normal(600)
     loss[~calm] += rise
     cosine = np.where(calm, 0.2, signal) + 0.05 * rng.standard_normal(600)
+    cosine[np.arange(600) % (600 // known) > 0] = np.nan
     return run_of({"run.loss": loss, "run.grad_cosine": cosine, "run.samples": batch})
 
 
 @noise_dominated.fires_on
 def _batch_cut_without_the_rate(rng: np.random.Generator) -> Run:
     return _run(rng, 0.01, np.where(np.arange(600) < 300, 64.0, 1.0), rise=0.6)
+
+
+@noise_dominated.fires_on
+def _batch_cut_of_which_few_places_tell(rng: np.random.Generator) -> Run:
+    return _run(rng, 0.01, np.where(np.arange(600) < 300, 64.0, 1.0), rise=0.6, known=20)
 
 
 @noise_dominated.quiet_on

@@ -122,8 +122,8 @@ def _gap(curve: LossCurve, evaluated: Evaluations, half: int) -> Finding:
         peak_step=int(evaluated.steps[-1]),
         last_step=int(evaluated.steps[-1]),
         message=f"The training loss fell from {figure(train)} at step {onset} to {figure(curve.end)}, and no "
-        f"evaluation since was better than {figure(best)}, which was reached before: what it learns now holds "
-        "for the training data only.",
+        f"evaluation since was better than {figure(best)}, which was reached before: what it learns now holds"
+        " for the training data only.",
         value=best - curve.end,
         threshold=train - curve.end,
         evidence=(Evidence("evaluation.loss", (evaluated.site,)), Evidence("run.loss", ("run",))),
