@@ -167,7 +167,7 @@ def _batch_cut_without_the_rate(rng: np.random.Generator) -> Run:
 
 @noise_dominated.fires_on
 def _batch_cut_of_which_few_places_tell(rng: np.random.Generator) -> Run:
-    return _run(rng, 0.01, np.where(np.arange(600) < 300, 64.0, 1.0), rise=0.6, known=20)
+    return _run(rng, 0.01, np.where(np.arange(600) < 200, 64.0, 1.0), rise=0.6, known=30)
 
 
 @noise_dominated.quiet_on
