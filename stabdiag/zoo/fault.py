@@ -36,7 +36,8 @@ class Fault:
     found, a weaker one only where it does harm (infinite: none has to, where all depends on the place).
 
     A right diagnosis has one of `signatures` (the first is its proper name) as the root of an incident of at
-    least severity `least`, one of `causes`, and one of `fixes`. `follows` are further signatures that tell
+    least severity `least`, one of `causes`, and one of `fixes`; `by_harm` where that severity is needed only
+    if the loss shows harm, and a note is right else. `follows` are further signatures that tell
     the truth about it. `leads` where something can be seen before the loss shows it.
 
     It can be planted in architectures that have all traits `needs` ("a|b": either) and none of `without`,
@@ -64,6 +65,7 @@ class Fault:
     steps: int | None = None
     world: int = 1
     least: str = "warning"
+    by_harm: bool = False
     leads: bool = False
     undoes: bool = True
     recurs: bool = True

@@ -70,14 +70,22 @@ class Outcome:
         return strong or (self.harmed is not None and self.harmed >= self.planted.step)
 
     @property
+    def least(self) -> Severity:
+        """The severity that it has to be told with: harm makes a note of a batch or a rate a warning."""
+        fault, planted = self.fault, self.planted
+        if fault is None or planted is None:
+            return Severity.warning
+        harmless = self.harmed is None or self.harmed < planted.step
+        return Severity.info if fault.by_harm and harmless else Severity[fault.least]
+
+    @property
     def loud(self) -> tuple[Told, ...]:
         return tuple(told for told in self.incidents if told.severity >= Severity.warning)
 
     @property
     def answer(self) -> Told | None:
         """The first incident that a reader takes for the fault: of the severity that it has to have."""
-        fault = self.fault
-        least = Severity[fault.least] if fault else Severity.warning
+        fault, least = self.fault, self.least
         grave = [told for told in self.incidents if told.severity >= least]
         # An info is an answer only where nothing graver is told, and where it is a right one.
         if fault and least is Severity.info and not self.loud:
@@ -90,8 +98,8 @@ class Outcome:
         fault, planted = self.fault, self.planted
         if fault is None or planted is None:
             return None
-        least = Severity[fault.least]
-        named = (told for told in self.incidents if told.severity >= least and told.root in fault.signatures)
+        grave = (told for told in self.incidents if told.severity >= self.least)
+        named = (told for told in grave if told.root in fault.signatures)
         return next((told for told in named if told.onset >= planted.step - self.gap), None)
 
     @property

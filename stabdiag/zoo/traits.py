@@ -55,15 +55,22 @@ def _options(architecture: Architecture) -> frozenset[str]:
 
 @cache
 def traits_of(optimizer: NamedOptimizer) -> frozenset[str]:
-    """Its id; `adaptive` where it is of Adam's family, with `slow-moments` where the second remembers long;
-    `descends` where its steps are as long as gradients are, else `scale-free`; `decays` where it has a weight
-    decay."""
+    """Its id; `adaptive` where it is of Adam's family, with `slow-moments` where the second remembers long,
+    and `averages` where it mixes gradients of many steps, so that noise makes shorter ones than a constant
+    gradient; `descends` where its steps are as long as gradients are, else `scale-free`; `follows` where they
+    are as long as the learning rate asks for, however high that is; `decays` where it has a weight decay."""
     traits = {optimizer.id, "descends" if optimizer.descends else "scale-free"}
     if optimizer.adaptive:
         traits.add("adaptive")
     if optimizer.beta2 is not None and optimizer.beta2 >= SLOW:
         traits.add("slow-moments")
     made = optimizer.make([nn.Parameter(torch.zeros(2, 2))], 1e-3)
+    betas = made.param_groups[0].get("betas")
+    # NAdam's momentum is short to begin with, and the newest gradient counts most.
+    if optimizer.adaptive and betas and not isinstance(made, torch.optim.NAdam):
+        traits.add("averages")
+    if not isinstance(made, torch.optim.Adafactor):  # its rate is 1/√t at most
+        traits.add("follows")
     if any(group.get("weight_decay") for group in made.param_groups):
         traits.add("decays")
     return frozenset(traits)

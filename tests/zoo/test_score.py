@@ -56,7 +56,15 @@ def test_an_info_is_no_alarm_and_no_answer_but_where_the_fault_is_one():
     assert control(told("loss-spike", severity=Severity.info)).loud == ()
     mild = outcome("lost-optimizer-state", told("optimizer-state-lost", severity=Severity.info))
     assert mild.right is not None
-    assert outcome("lr-jump", told("schedule-jump", severity=Severity.info)).right is None
+    assert outcome("memory-leak", told("memory-growth", severity=Severity.info)).right is None
+
+
+def test_of_a_fault_that_matters_by_its_harm_a_note_is_right_where_it_did_none():
+    note = told("schedule-jump", severity=Severity.info)
+    assert outcome("lr-jump", note).right is note
+    assert outcome("lr-jump", note).answer is note
+    assert outcome("lr-jump", note, harmed=20).right is note
+    assert outcome("lr-jump", note, harmed=120).right is None
 
 
 def test_a_benign_dose_need_not_be_found_unless_it_did_harm():

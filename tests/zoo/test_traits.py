@@ -65,11 +65,18 @@ def test_an_architecture_says_by_what_it_can_be_trained():
         ("descends", {"sgd"}),
         ("adaptive", {"adam", "adamw", "adamw-999", "nadam", "rmsprop"}),
         ("slow-moments", {"adam", "adamw-999"}),
+        ("averages", {"adam", "adamw", "adamw-999"}),
         ("decays", {"adamw", "adamw-999", "lion"}),
     ],
 )
 def test_the_traits_of_optimizers_are_those_of_their_making(trait, named):
     assert {optimizer.id for optimizer in OPTIMIZERS if trait in traits_of(optimizer)} == named
+
+
+def test_only_an_optimizer_that_caps_its_rate_does_not_follow_it():
+    assert {optimizer.id for optimizer in OPTIMIZERS if "follows" not in traits_of(optimizer)} == {
+        "adafactor"
+    }
 
 
 def test_an_optimizer_descends_or_takes_no_notice_of_the_scale():

@@ -73,7 +73,7 @@ def wrong_targets(run: Run, finding: Finding) -> Weight | None:
 def _leak(finding: Finding) -> Weight | None:
     """None where evaluations were better than a constant answer: then inputs tell something of targets."""
     constant, case = finding.facts.get("constant"), Case()
-    if constant is None:
+    if constant is None or not finding.severity:  # a note may as well be of what was learned by heart
         return None
     trained, best = finding.facts["train_end"], finding.facts["best"]
     case.speaks_for(

@@ -18,7 +18,8 @@ RAMP = 50
     follows=("update-ratio-high", "weight-norm-drift"),
     doses=(0.1, 10.0),
     found_from=10.0,
-    optimizers=("adaptive",),
+    optimizers=("averages",),
+    by_harm=True,
     undoes=False,
 )
 def plant(training: Training, dose: float) -> Planted:

@@ -16,6 +16,7 @@ from stabdiag.zoo.training import Batch, Training
     doses=(0.1, 0.5, 1.0),
     found_from=1.0,
     needs=("tokens|pictures|vectors|signals",),
+    by_harm=True,
 )
 def plant(training: Training, dose: float) -> Planted:
     """A share of the sequences or pictures of one batch is garbage: random tokens, or noise ten times too

@@ -29,6 +29,8 @@ from stabdiag.zoo.training import Training
     ),
     doses=(3.0, 10.0, 30.0, 100.0),
     found_from=30.0,
+    optimizers=("follows",),
+    by_harm=True,
 )
 def plant(training: Training, dose: float) -> Planted:
     """At some step the learning rate is multiplied, as by a scheduler that is restored wrongly, and stays

@@ -13,6 +13,7 @@ from stabdiag.zoo.training import Training
         "update-ratio-high",
         "attention-logit-growth",
         "attention-entropy-collapse",
+        "oscillating-plateau",
     ),
     causes=("learning-rate-too-high", "missing-warmup"),
     fixes=("lower-learning-rate", "add-warmup", "rollback"),
@@ -33,6 +34,7 @@ from stabdiag.zoo.training import Training
     ),
     doses=(5.0, 20.0, 60.0, 200.0),
     found_from=200.0,
+    optimizers=("follows",),
     leads=True,
 )  # fmt: skip
 def plant(training: Training, dose: float) -> Planted:

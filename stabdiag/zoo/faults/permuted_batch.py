@@ -14,6 +14,7 @@ from stabdiag.zoo.training import Batch, Training
     doses=(0.1, 0.5, 1.0),
     found_from=1.0,
     needs=("classes|tokens|values",),
+    by_harm=True,
 )
 def plant(training: Training, dose: float) -> Planted:
     """In one batch a share of the targets belongs to other inputs."""

@@ -18,6 +18,7 @@ TOKEN, STANDS_IN = 7, 8
     doses=(0.05, 0.5, 0.9),
     found_from=0.5,
     needs=("tokens", "causal"),
+    by_harm=True,
 )
 def plant(training: Training, dose: float) -> Planted:
     """A token that never came makes up a good part of one batch."""

@@ -18,6 +18,7 @@ from stabdiag.zoo.training import Batch, Training
     optimizers=("slow-moments",),
     leads=True,
     undoes=False,
+    by_harm=True,
 )
 def plant(training: Training, dose: float) -> Planted:
     """All gradients are scaled down until some step, then come whole: the second moment remembers small
