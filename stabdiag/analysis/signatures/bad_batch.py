@@ -13,6 +13,7 @@ from stabdiag.analysis.batches import other_uses
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
+from stabdiag.analysis.guessing import constant_answer
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.lone_values import AFTER, has_heavy_tail, lone, upper_spread
 from stabdiag.analysis.losscurve import loss_curve
@@ -34,6 +35,10 @@ class _Outlier:
     step: int
     series: str
     z: float
+
+
+IGNORES = 0.98
+"""Of what an answer costs that ignores the input: a loss from there on has learned nothing."""
 
 
 @signature(
@@ -63,21 +68,22 @@ def bad_batch(
     destroys what was learned.
 
     How it is detected: for a single recorded step, the next ones being usual again, and their gradients, the
-    surprise (negative log-likelihood less the entropy of the prediction) lies more than `z` deviations
-    above its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the
-    upper half where this is the wider one: a loss near zero has its tail above only. Single losses above 6
-    in more than `tail` steps of 1,000 are the run's own tails, unless most lie above 60, and their logarithms
-    stand out too: a tail with a mean has nine values between these for each beyond. A warning where the batch
-    is that loud, raises the loss by the share `share` of all that was learned, and is bad as a whole (its
-    worst sample lies less than `sample` deviations from the others; or, where samples are not known, the
-    logarithm of the loss is as loud) or leaves the loss higher than it was. Or one sample's loss lies
-    `sample` deviations above what the worst of a batch usually has, and as far from its own batch: info.
-    Surprise is zero in the mean whatever the batch, for a calibrated model, so hard batches do not raise it.
+    surprise (negative log-likelihood less the entropy of the prediction) lies more than `z` deviations above
+    its last 64 usual values, or the loss more than `loud`. A deviation is robust, and that of the upper half
+    where this is the wider one: a loss near zero has its tail above only. Single losses above 6 in more than
+    `tail` steps of 1,000 are the run's own tails, unless most lie above 60, and their logarithms stand out
+    too: a tail with a mean has nine values between these for each beyond. A warning where the batch is that
+    loud, raises the loss by the share `share` of all that was learned, and is bad as a whole (its worst
+    sample lies less than `sample` deviations from the others; or, where samples are not known, the logarithm
+    of the loss is as loud) or leaves the loss higher than it was, and the loss before was below what an
+    answer costs that ignores the input. Or one sample's loss lies `sample` deviations above what the worst of
+    a batch usually has, and as far from its own batch: info. Surprise is zero in the mean whatever the batch,
+    for a calibrated model, so hard batches do not raise it.
 
     Calibrated on small transformers, MLPs, CNNs and LSTMs: permuted labels 29 deviations of the loss,
-    repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; half
-    permuted 17. No finding above info in 222 healthy runs of 83,963 steps, 161 of them with targets: fewer
-    than 0.04 in 1,000, at 95 %; nine lone samples in 400 steps of heavy-tailed values are one info.
+    repeated text 20, noise 30, one permuted sequence of sixteen 21 of the worst sample; half permuted 17. No
+    finding above info in 222 healthy runs of 83,963 steps, 161 of them with targets: fewer than 0.04 in
+    1,000, at 95 %; nine lone samples in 400 steps of heavy-tailed values are one info.
 
     Look-alikes: a step of the optimizer that was too long raises the loss, or the gradient, of several
     batches. In the log of every tenth step a value is of one of ten batches or the mean of them: nothing is
@@ -194,13 +200,15 @@ def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count
     rise = max(
         (at - usual for o in group if (at := loss.at(o.step)) is not None and usual is not None), default=0.0
     )
+    # To a model that ignores its input no batch is worse than another: it is the model that is unsteady.
+    learned = usual is None or not usual >= IGNORES * constant_answer(run)[0]
     severe = worst.series != "targets.outlying" and (worst.z > loud or len(group) > LISTED) and rise > harmful
     site = inputs[0].name if inputs else "run"
     evidence = [Evidence(worst.series, (run.table(worst.series).names[0],))]
     if inputs and "batch.fingerprint" in run:
         evidence.insert(0, Evidence("batch.fingerprint", (site,)))
     return Finding(
-        severity=Severity.warning if severe else Severity.info,
+        severity=Severity.warning if severe and learned else Severity.info,
         confidence=float(np.clip(0.5 + worst.z / 60, 0.5, 0.95)),
         sites=(site,),
         onset_step=group[0].step,

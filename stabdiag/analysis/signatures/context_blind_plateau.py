@@ -27,7 +27,7 @@ LEAST = 60
     "context-blind-plateau",
     title="The loss is that of an answer which ignores the input",
     needs=("run.loss", "targets.loss", "targets.constant"),
-    explains=("loss-plateau", "update-ratio-low"),
+    explains=("loss-plateau", "update-ratio-low", "oscillating-plateau"),
     causes=(
         "wrong-targets",
         "detached-graph",
