@@ -12,6 +12,7 @@ from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.pretrained import pretrained
+from stabdiag.analysis.robust import median
 from stabdiag.core.run import Run
 
 LITTLE = 0.35
@@ -72,9 +73,9 @@ def _descends(curve: LossCurve, at: int) -> bool:
     first, _, last = np.array_split(curve.values[at + 1 :], 3)
     if min(np.isfinite(part).sum() for part in (first, last)) < curve.window:
         return False
-    end = float(np.nanmedian(last))
+    end = float(median(last))
     error = 1.25 * curve.noise * float(np.sqrt(2 / len(last)))
-    gained = min(float(np.nanmedian(first)), float(np.nanmedian(before))) - end
+    gained = min(float(median(first)), float(median(before))) - end
     return gained > max(4 * error, 0.05 * curve.progress)
 
 

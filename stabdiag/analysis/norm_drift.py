@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stabdiag.analysis.robust import Doubles
+from stabdiag.analysis.robust import Doubles, median
 from stabdiag.analysis.step_size import decoupled_decay, schedule
 from stabdiag.analysis.unaided import unaided_growth
 from stabdiag.analysis.updates import updates
@@ -95,7 +95,7 @@ def decayed(run: Run, steps: NDArray[np.int64], norms: Doubles, share: float, sh
         return None
     part = float(np.median(rates * decay / taken.middle[late]))
     change = np.log(norms[-1] / norms[0])
-    if part < share or not np.nanmedian(change) < np.log(shrunk):
+    if part < share or not median(change) < np.log(shrunk):
         return None
-    falls = np.nanmedian(np.log(norms / norms[0]), axis=1) < 0.25 * np.log(shrunk)
+    falls = median(np.log(norms / norms[0]), axis=1) < 0.25 * np.log(shrunk)
     return Drift(change, int(np.argmax(falls)), False, decay=min(part, 1.0))

@@ -17,9 +17,15 @@ Flags = NDArray[np.bool_]
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
 
-def median(values: ArrayLike, axis: int) -> Doubles:
-    """The median of the values along `axis` that are not NaN; NaN where there are none."""
-    ordered = np.sort(np.asarray(values), axis=axis)  # NaN last
+def median(values: ArrayLike, axis: int | None = None) -> Doubles:
+    """The median of the values along `axis`, or of all, that are not NaN; NaN where there are none, of which
+    numpy's own would warn."""
+    series = np.asarray(values)
+    if axis is None:
+        series, axis = series.reshape(-1), 0
+    if not series.shape[axis]:
+        return np.full(np.delete(series.shape, axis), np.nan)
+    ordered = np.sort(series, axis=axis)  # NaN last
     count = np.sum(~np.isnan(ordered), axis=axis, keepdims=True)
     low = np.take_along_axis(ordered, np.maximum(count - 1, 0) // 2, axis)
     high = np.take_along_axis(ordered, np.minimum(count // 2, max(ordered.shape[axis] - 1, 0)), axis)

@@ -1,3 +1,4 @@
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -149,3 +150,13 @@ def test_what_can_be_negative_has_no_logarithm_to_hold_it_back():
     assert logarithmic_z([1.0, -1.0, 2.0], 3.0) == np.inf
     assert logarithmic_z([], 3.0) == np.inf
     assert np.isfinite(logarithmic_z([0.0, 1e-3, 2e-3], 3.0))
+
+
+def test_the_median_of_nothing_is_not_a_number_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(median([]))
+        assert np.isnan(median([np.nan, np.nan]))
+        assert np.isnan(median(np.empty((0, 3)), axis=0)).tolist() == [True] * 3
+        assert np.isnan(median(np.full((2, 2), np.nan), axis=1)).all()
+    assert median([[3.0, np.nan], [1.0, 7.0]]) == 3.0

@@ -10,6 +10,7 @@ from stabdiag.analysis.batches import outlier
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.history import History, history
+from stabdiag.analysis.robust import median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
@@ -109,5 +110,5 @@ def _stretch(run: Run, first: int, last: int) -> History:
     if not columns or not len(table.steps):
         return history(near, "update.missing")
     roots = np.sqrt([table.sites[i].size for i in columns])
-    middle = np.nanmedian(table.values[:, columns] / roots, axis=1) / rates
+    middle = median(table.values[:, columns] / roots, axis=1) / rates
     return History(table.steps, middle.astype(np.float64))

@@ -173,7 +173,7 @@ def _is_spent(run: Run, step: int, share: float) -> bool:
         curve = loss_curve(run)
     except NotEvaluable:
         return False
-    lowest = float(np.nanmin(np.where(np.isfinite(curve.values), curve.values, np.nan)))
+    lowest = float(np.fmin.reduce(np.where(np.isfinite(curve.values), curve.values, np.nan)))
     at = int(np.searchsorted(curve.steps, step))
     level = float(curve.level[min(at, len(curve.level) - 1)])
     return lowest >= 0 and level < share * curve.start

@@ -18,7 +18,7 @@ from stabdiag.analysis.episodes import Episode, episodes
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
-from stabdiag.analysis.robust import spread, trailing_median
+from stabdiag.analysis.robust import median, spread, trailing_median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -165,7 +165,7 @@ def _calm_before(run: Run, names: set[str], begun: int, risen: int) -> bool:
     columns = [i for i, name in enumerate(table.names) if name in names]
     if not columns or len(table.steps) < 8 or table.steps[-1] != risen - 1:
         return False
-    usual = np.nanmedian(table.values[table.steps < begun][:, columns], axis=0)
+    usual = median(table.values[table.steps < begun][:, columns], axis=0)
     return bool((table.values[table.steps >= begun][:, columns] <= GROWN * usual).all())
 
 

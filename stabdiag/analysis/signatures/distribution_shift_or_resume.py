@@ -18,7 +18,7 @@ from stabdiag.analysis.leap import leap
 from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of, resolution
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.relearning import relearning
-from stabdiag.analysis.robust import spread
+from stabdiag.analysis.robust import median, spread
 from stabdiag.analysis.step_size import ratio_near, schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import MissingSeries, Run
@@ -135,7 +135,7 @@ def _unexplained(
         or not len(later)
     ):
         return False
-    end = float(np.nanmedian(later[-SPAN:]))
+    end = float(median(later[-SPAN:]))
     stays = (curve.level[jump.at :] > jump.before + 0.25 * jump.height).sum() >= lasting
     rises_on = end > jump.after + max(3 * curve.noise, 0.1 * jump.height)
     return bool(stays and not rises_on) and not _explained(run, jump.step, long, far)

@@ -134,10 +134,10 @@ def _rise(curve: LossCurve, first: int, last: int) -> float:
     Where it is not finite there, that of the values before: no instability makes a NaN out of quiet."""
     inside = (curve.steps >= first) & (curve.steps <= last + curve.window)
     level = curve.level[inside]
-    if not np.isfinite(level).any():
+    values = curve.values[inside]
+    if not np.isfinite(level).any() or not np.isfinite(values).any():
         return 0.0
     error = max(curve.noise, 1e-4 * abs(curve.start)) / float(np.sqrt(curve.window))
-    values = curve.values[inside]
     if np.isfinite(values[-1]):
         at_last = float(level[np.isfinite(level)][-1])
     else:

@@ -162,7 +162,7 @@ def _never_used(run: Run, curve: LossCurve, loaded: str, vanished: float) -> lis
         value=late / early,
         threshold=vanished,
         evidence=(Evidence("run.grad_norm", ("run",), threshold=vanished * early, log=True),),
-        facts={"loss_first": curve.start, "loss_peak": float(np.nanmax(curve.level)), "harmed": 1.0},
+        facts={"loss_first": curve.start, "loss_peak": float(np.fmax.reduce(curve.level)), "harmed": 1.0},
     )
     return [finding]
 

@@ -12,7 +12,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import longest_stretch
 from stabdiag.analysis.history import history
 from stabdiag.analysis.losscurve import NEVER_NEGATIVE, LossCurve, loss_curve
-from stabdiag.analysis.robust import Doubles
+from stabdiag.analysis.robust import Doubles, median
 from stabdiag.analysis.step_size import schedule
 from stabdiag.analysis.unbounded_game import unbounded_players
 from stabdiag.core.event import Event
@@ -205,7 +205,7 @@ def _risen(curve: LossCurve, lost: float, rise: float, settle: int) -> Rise | No
     height = np.nan_to_num(level - best, nan=0.0, posinf=0.0)
     needed = np.maximum(curve.margin, np.maximum(lost * (curve.start - best), rise * abs(curve.start)))
     if curve.several:
-        needed = np.full_like(needed, 100.0 * float(np.nanmedian(np.abs(level))))
+        needed = np.full_like(needed, 100.0 * float(median(np.abs(level))))
     elif np.nanmin(curve.values, initial=np.inf) > 0:
         needed = np.where(_lost_decades(level, best, curve.start, lost), 0.0, needed)
         needed = np.maximum(needed, np.maximum(curve.margin, rise * (curve.start - best)))

@@ -146,7 +146,7 @@ def _thrown(run: Run, thrown: float, grown: float, learned: float) -> Iterator[F
         "update_ratio": float(taken.middle[peak]),
         "weight_growth": growth,
         "loss_before": curve.start,
-        "loss_peak": float(np.nanmax(curve.level)),
+        "loss_peak": float(np.fmax.reduce(curve.level)),
     }
     yield Finding(
         severity=Severity.warning,

@@ -96,12 +96,12 @@ def _lag(run: Run, rows: np.ndarray, steps: np.ndarray, limit: float, last: int)
     if not layers.any():
         return None
     chance = SAMPLING / np.sqrt(items)
-    excess = np.sqrt(np.maximum(off**2 - chance**2, 0.0))[:, layers]
+    excess = np.sqrt(np.maximum(np.where(np.isfinite(off), off, np.nan) ** 2 - chance**2, 0.0))[:, layers]
     now = median(excess[-last:], axis=0)
     # What a layer distorts, the next ones get: independent distortions add up as squares.
     together = np.sqrt(np.nansum(excess**2, axis=1))
     value = float(np.median(together[-last:]))
-    if value <= limit:
+    if value <= limit or not (now > 0).any():
         return None
     names = np.array([site.name for site in run.sites("normalization")])[layers]
     below = np.flatnonzero(together <= limit)
@@ -166,14 +166,14 @@ def _no_headroom(run: Run, rows: np.ndarray, steps: np.ndarray, limit: float, la
     names = [site.name for site in run.sites("normalization")]
     sites = telling(names, np.where(low, -now, np.nan))
     at = names.index(sites[0])
-    above = np.flatnonzero(~(room[:, at] < 100 * limit))
+    above = np.flatnonzero(room[:, at] >= 100 * limit)
     since = min(int(above[-1]) + 1 if above.size else 0, len(steps) - 1)
     return Finding(
         severity=Severity.warning if now[at] < limit else Severity.info,
         confidence=0.7,
         sites=sites,
         onset_step=int(steps[since]),
-        peak_step=int(steps[since + int(np.nanargmin(room[since:, at]))]),
+        peak_step=int(steps[since + int(np.argmin(np.fmin(room[since:, at], np.inf)))]),
         last_step=int(steps[-1]),
         message=f"The variance that {sites[0]} divides by is {figure(now[at])} times its eps: it "
         f"{'hardly normalizes' if now[at] < limit else 'normalizes a little less than it should'}.",

@@ -10,7 +10,7 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import evenly
 from stabdiag.analysis.evaluable import NotEvaluable
-from stabdiag.analysis.robust import Doubles
+from stabdiag.analysis.robust import Doubles, median
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
@@ -73,7 +73,7 @@ def rank_straggler(run: Run, *, waste: float = 0.2, often: float = 0.85) -> Iter
     own, steps, at = own[since:], steps[since:], at[since:]
     excess = float(np.median(_behind(own, rank)))
     slowest = float((own.argmax(axis=1) == rank).mean())
-    share = excess / max(float(np.nanmedian(steps)), 1e-12)
+    share = excess / max(float(median(steps)), 1e-12)
     if not share > waste / 2:
         return
     name = table.names[rank]
@@ -102,7 +102,7 @@ def _behind(own: Doubles, rank: int) -> Doubles:
 def _slowest(own: Doubles, steps: Doubles, waste: float, often: float) -> tuple[int, int] | None:
     """The process that all wait for at the end of the run, and the first position from which on it was the
     slowest, and by `waste` of a step, in `often` of `LEAST` positions or more."""
-    typical = np.nanmedian(steps, axis=1)
+    typical = median(steps, axis=1)
     for rank in np.unique(own[-LEAST:].argmax(axis=1)).tolist():
         behind = _behind(own, rank)
         late = 0.25 * float(np.median(behind[-LEAST:]))

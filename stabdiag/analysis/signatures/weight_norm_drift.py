@@ -16,7 +16,7 @@ from stabdiag.analysis.examples import weights
 from stabdiag.analysis.history import History, history
 from stabdiag.analysis.losscurve import harmed
 from stabdiag.analysis.norm_drift import Drift, beyond_updates, decayed, growing, shrinking
-from stabdiag.analysis.robust import Doubles, forward_filled
+from stabdiag.analysis.robust import Doubles, forward_filled, median
 from stabdiag.analysis.step_size import decoupled_decay, schedule, weight_decay
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
@@ -126,7 +126,7 @@ def _stuck(run: Run, step: int) -> bool:
     if curve is None or step > run.steps / 4:
         return False
     late = curve.level[np.searchsorted(curve.steps, step + curve.window) :]
-    return bool(len(late)) and float(late[0] - np.nanmin(late)) < 0.1 * max(curve.progress, curve.margin)
+    return bool(len(late)) and float(late[0] - np.fmin.reduce(late)) < 0.1 * max(curve.progress, curve.margin)
 
 
 def _memory(run: Run) -> float:
@@ -154,7 +154,7 @@ def _ratio_left(run: Run, sites: tuple[str, ...], step: int) -> float:
     known = np.isfinite(before).any() and np.isfinite(now).any()
     if not known:
         return 1.0
-    kept = float(np.nanmedian(now) / max(float(np.nanmedian(before)), 1e-30))
+    kept = float(median(now) / max(float(median(before)), 1e-30))
     return kept * usual / end if usual and end else kept
 
 
@@ -181,8 +181,8 @@ def _finding(
     bad: bool,
 ) -> Finding:
     steps, norms = seen
-    start, end = float(np.nanmedian(norms[drift.at if drift.grows else 0])), float(np.nanmedian(norms[-1]))
-    factor = float(np.exp(np.nanmax(drift.change) if drift.grows else np.nanmedian(drift.change)))
+    start, end = float(median(norms[drift.at if drift.grows else 0])), float(median(norms[-1]))
+    factor = float(np.exp(np.fmax.reduce(drift.change) if drift.grows else median(drift.change)))
     rates = schedule(run).rate
     facts = {
         "growth": factor,
