@@ -6,8 +6,12 @@ chooses, or a surrogate of which only the gradient means anything: it rises whil
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.history import history
 from stabdiag.analysis.robust import Doubles
 from stabdiag.core.run import Run
@@ -38,9 +42,16 @@ def incomparable(run: Run, losses: Doubles) -> bool:
 def _acts(run: Run) -> bool:
     """Whether the model was asked for answers before one in `EACH` steps; or now and then, as for a rollout,
     where the loss is written out by hand. Samples are drawn from a model now and then, too."""
-    told = [event.data for event in run.events_of("acting")]
+    told = asked(run)
     often = any(EACH * data.get("occasions", 0) >= data.get("steps", 0) for data in told)
     return often or (bool(told) and run.fact("loss", "function", "unknown") == "unknown")
+
+
+def asked(run: Run) -> list[Mapping[str, Any]]:
+    """What was told of a model that acts: the data of the events. Nothing where the whole loss is the
+    cross-entropy of classes: then answers in between are looked at, as at each step of a graph network, and
+    what a policy has done would be weighted by its return."""
+    return [] if guessing(run) is not None else [event.data for event in run.events_of("acting")]
 
 
 def targets_move(run: Run) -> bool:

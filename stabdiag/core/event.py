@@ -14,6 +14,7 @@ EVENTS: Mapping[str, str] = {
     "(hyperparameters of each)",
     "loss": "what the loss is computed by: function, classes (of a cross-entropy, else absent)",
     "coverage": "something that could not be observed: what, because",
+    "overwritten": "something else than an optimizer wrote to parameters: names (five), count, share",
     "acting": "the model is called for its answers between steps, to be trained on them: calls, steps",
     "nonfinite": "the first non-finite value of a place: what (loss, gradient, batch), sites",
     "stall": "a step took far longer than those before: seconds, usual",

@@ -132,11 +132,11 @@ def at_batches(
 
 
 def scaled(weight: Tensor, factor: float) -> Callable[[], None]:
-    """An action that multiplies a weight in place."""
+    """An action that multiplies a weight in place, as training or the hardware may: autograd does not count
+    what is written through `.data`."""
 
-    @torch.no_grad()
     def action() -> None:
-        weight.mul_(factor)
+        weight.data.mul_(factor)
 
     return action
 

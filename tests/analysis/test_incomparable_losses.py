@@ -29,6 +29,21 @@ def run(sizes, loss=None):
     )
 
 
+def test_a_classifier_whose_answers_are_looked_at_between_its_steps_does_not_act():
+    answers = Event("acting", 0.0, data={"calls": 400, "occasions": 400, "steps": 400})
+    loss = 1.6 * np.exp(-np.arange(400) / 100)
+    returns = 1.0 + 2.0 * np.abs(np.random.default_rng(1).standard_normal(400))
+
+    def several(trained):
+        kind = Event("loss", 0.0, data={"function": "cross-entropy", "classes": 5})
+        series = {"run.loss": trained, "targets.loss": loss}
+        of = run_of(series, sites={"targets": [Site("targets", "cross-entropy")]}, events=[kind, answers])
+        return loss_curve(of).several
+
+    assert not several(loss)
+    assert several(returns * loss)  # weighted by what followed, as those of a policy
+
+
 @pytest.mark.parametrize("every", [1, 50], ids=["bit by bit", "with a target network"])
 def test_values_that_grow_with_what_is_learned_move(every):
     assert targets_move(run(1 + 16 * (1 - np.exp(-(np.arange(STEPS) // every * every) / 300))))

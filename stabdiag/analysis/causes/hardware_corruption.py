@@ -39,6 +39,8 @@ def hardware_corruption(run: Run, finding: Finding) -> Weight | None:
         )
     if leapt is not None:
         case.speaks_for(0.7 * ramp(leapt.now / leapt.usual, 30, 1e3), leapt.words)
+    if "written" in finding.facts:
+        case.speaks_against(0.9, "autograd counts a write in place, which no hardware makes")
     batch = outlier(run, finding.onset_step)
     if batch is not None:
         case.speaks_against(0.7 * ramp(batch.multiple, 3, 10), "the batch was unusual")

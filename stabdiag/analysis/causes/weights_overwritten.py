@@ -22,12 +22,18 @@ def weights_overwritten(run: Run, finding: Finding) -> Weight | None:
     Reference: PyTorch, Autograd mechanics, In-place correctness checks,
     https://docs.pytorch.org/docs/stable/notes/autograd.html
     """
-    growth = finding.facts.get("unaided")
-    if growth is None:
-        return None
+    growth, written = finding.facts.get("unaided"), finding.facts.get("written")
     case = Case()
-    case.speaks_for(
-        0.95 * ramp(growth, 1.1, 2.0),
-        f"{finding.sites[0]} grew {figure(growth)}-fold beyond all that the recorded updates account for",
-    )
+    if written is not None:
+        case.speaks_for(
+            0.97,
+            f"autograd counts writes in place to {figure(written)} parameters between two optimizer steps",
+        )
+    elif growth is not None:
+        case.speaks_for(
+            0.95 * ramp(growth, 1.1, 2.0),
+            f"{finding.sites[0]} grew {figure(growth)}-fold beyond all that the recorded updates account for",
+        )
+    else:
+        return None
     return case.weight()

@@ -15,6 +15,7 @@ from stabdiag.analysis.depth import telling
 from stabdiag.analysis.episodes import longest_stretch
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
+from stabdiag.analysis.incomparable import asked
 from stabdiag.analysis.robust import median
 from stabdiag.analysis.step_size import decoupled_decay, schedule
 from stabdiag.core.event import Event
@@ -119,7 +120,7 @@ def adam_correlated_update(
         "matrices": float(np.sum(share >= 0.5)),
     }
     # A policy's values are a long way off, and the layer that puts them out goes there straight.
-    acts = any(run.events_of("acting"))
+    acts = bool(asked(run))
     in_step = update > full and facts["cosine"] > same and not acts
     severity = Severity.warning if bad or in_step else Severity.info
     if bad and rise is not None and rise.lost and curve and curve.harmed:

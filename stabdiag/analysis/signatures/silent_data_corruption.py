@@ -13,6 +13,8 @@ from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
+from stabdiag.analysis.losscurve import harmed
+from stabdiag.analysis.overwritten import Overwrite, overwritten
 from stabdiag.analysis.robust import Flags, median
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run, Table
@@ -61,7 +63,7 @@ class _Odd(NamedTuple):
         "moe-router-collapse",
         "distribution-shift-or-resume",
     ),
-    causes=("hardware-corruption",),
+    causes=("hardware-corruption", "weights-overwritten"),
 )
 def silent_data_corruption(
     run: Run, *, beyond: float = 10.0, alone: float = 300.0, others: float = 3.0
@@ -70,29 +72,35 @@ def silent_data_corruption(
     script that writes into weights.
 
     How it is detected: the largest element of one weight grew between two records by more than `beyond` times
-    what all updates in between can have added: no element changes by more than the norm of the update.
-    All but this tensor obey, and by its norm a small part of its elements grew: where a script scales a
-    weight, all of them do. Or the gradient norm of one tensor is, in one step, `alone` times its usual
-    while no other is above `others` times, its own module's other parameters included: a true gradient
-    spike reaches all of a module, and what lies before it. An infinite gradient in a step that the gradient
-    scaler withheld is an overflow of what it had scaled, for which it is there.
+    what all updates in between can have added: no element changes by more than the norm of the update. All
+    but this tensor obey, and by its norm a small part of its elements grew: where a script scales a weight,
+    all of them do. Or the gradient norm of one tensor is, in one step, `alone` times its usual while no other
+    is above `others` times, its own module's other parameters included: a true gradient spike reaches all of
+    a module, and what lies before it. An infinite gradient in a step that the gradient scaler withheld is an
+    overflow of what it had scaled, for which it is there. Or something else than an optimizer wrote to
+    parameters between two of its steps, by autograd's own count, and from that step on the loss is higher,
+    which it had not been before: a warning, critical where that is not made good.
 
-    Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bit 27
-    (not found, and harmless); in healthy runs the largest change of a weight was 2.3 times its bound, the
-    largest lone gradient 18 times its usual: 0 alarms in 83,963 steps of 222 healthy runs.
+    Calibrated on flipped bits in MLPs: bit 30 of a weight and of a gradient (found at its step), bit 27 (not
+    found, and harmless); in healthy runs the largest change of a weight was 2.3 times its bound, the largest
+    lone gradient 18 times its usual: 0 alarms in 83,963 steps of 222 healthy runs.
 
-    Look-alikes: weights that are loaded, reset or clipped by the script change together. Embeddings of rare
-    tokens have lone gradients, and are left out.
+    Look-alikes: weights that are loaded, reset or clipped by the script change together; where the loss bears
+    it nothing is told. Embeddings of rare tokens have lone gradients, and are left out.
 
     Fixes: replay the step from the same state and batch: a hardware fault does not come again. Go back to
     before it; take the machine out if it repeats.
 
     Reference: Ma et al. 2025 (arXiv 2502.12340); Meta, The Llama 3 herd of models (arXiv 2407.21783), 3.3.4.
 
-    Facts: multiple (of what training can do), before (last step at which all was well).
+    Facts: multiple (of what training can do), before (last step at which all was well); of a write: written
+    (parameters), share (of all elements), loss_before.
     """
     if "weight.absmax" not in run and "grad.norm" not in run:
         raise NotEvaluable("neither weight.absmax nor grad.norm was recorded")
+    if (written := overwritten(run)) is not None:
+        yield _written(run, written)
+        return
     odd = [o for o in (_weight(run, beyond), _gradient(run, alone, others)) if o is not None]
     if not odd:
         return
@@ -109,6 +117,20 @@ def silent_data_corruption(
         threshold=beyond if first.series == "weight.absmax" else alone,
         evidence=(Evidence(first.series, (first.site,), log=True),),
         facts={"multiple": first.multiple, "before": float(first.before)},
+    )
+
+
+def _written(run: Run, written: Overwrite) -> Finding:
+    return Finding(
+        severity=Severity.critical if written.lost and harmed(run) else Severity.warning,
+        confidence=0.95,
+        sites=written.names,
+        onset_step=written.step,
+        peak_step=written.step,
+        last_step=written.step,
+        message=written.words,
+        evidence=(Evidence("run.loss", ("run",)),),
+        facts={"written": float(written.many), "share": written.share, "loss_before": written.before},
     )
 
 

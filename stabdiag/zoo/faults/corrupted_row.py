@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import torch
-
 from stabdiag.zoo import spots
 from stabdiag.zoo.fault import Planted, fault
 from stabdiag.zoo.training import Training
@@ -23,9 +21,8 @@ def plant(training: Training, dose: float) -> Planted:
     name, weight = spots.matrix(training, spots.block(training))
     row = training.random.randrange(len(weight))
 
-    @torch.no_grad()
     def corrupt() -> None:
-        weight[row] *= dose
+        weight.data[row] *= dose  # unseen by autograd, as the hardware would
 
     spots.once(training, at, corrupt)
     return Planted(at, (f"{spots.owner(name)}*",), shows=15)

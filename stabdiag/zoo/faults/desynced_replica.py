@@ -23,10 +23,9 @@ def plant(training: Training, dose: float) -> Planted:
     at = spots.moment(training)
     name, weight = spots.matrix(training, spots.block(training))
 
-    @torch.no_grad()
     def change() -> None:
         if training.rank == 1:
-            weight.add_(dose * torch.randn(weight.shape, generator=torch.Generator().manual_seed(at)))
+            weight.data.add_(dose * torch.randn(weight.shape, generator=torch.Generator().manual_seed(at)))
 
     spots.once(training, at, change)
     return Planted(at, (name,), shows=15)
