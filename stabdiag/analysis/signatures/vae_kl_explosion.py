@@ -42,10 +42,11 @@ def vae_kl_explosion(
     """What it means: the variance is the exponential of what the encoder puts out: a few units too much,
     and the divergence, and every gradient, is dominated by a handful of samples, or overflows.
 
-    How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where
-    the prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps
-    before, and variances as large as the largest can make half of it (v - 1 - ln v, halved). It is critical where the loss suffers, or the log variance has come to half of what float32 can
-    take the exponential of, a warning where the loss rose for a while, else info.
+    How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where the
+    prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps before,
+    and variances as large as the largest can make half of it (v - 1 - ln v, halved). It is critical where the
+    loss suffers, or the log variance has come to half of what float32 can take the exponential of, a warning
+    where the loss rose for a while, else info.
 
     Look-alikes: with a divergence that is not yet weighed, means and narrow posteriors grow to several nats
     a dimension: their log variance is negative. A variance of zero has an infinite divergence as well.
@@ -75,7 +76,7 @@ def vae_kl_explosion(
     before = size[np.maximum(np.searchsorted(steps, steps - 10), 0)]
     with np.errstate(invalid="ignore", over="ignore"):
         wide = level > log_variance
-        # Variances no larger than that may have at most so much of the divergence; the rest has another reason.
+        # The divergence that a variance as large as the largest makes: the rest has another reason.
         share = 0.5 * (np.exp(level) - 1.0 - level)
         grown = (size > nats) & (size > jump * before) & (level > 0) & (share >= 0.5 * size)
     flagged = wide | grown
