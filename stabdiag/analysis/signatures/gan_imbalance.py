@@ -217,7 +217,7 @@ def _a_critic_of_values_that_grow(rng: np.random.Generator) -> Run:
     course = np.exp(-np.arange(60) / 6)
     loss = np.column_stack([1.39 * course + 1e-3, 0.2 + 6 * (1 - course)])
     run = _run(rng, loss, np.column_stack([course + 5e-3, 0.2 + 1.5 * (1 - course)]))
-    size = (0.2 + 2 * (1 - np.exp(-np.arange(600) / 100))) * np.exp(0.05 * rng.standard_normal(600))
+    size = (0.2 + 2 * (1 - np.exp(-np.arange(600) / 300))) * np.exp(0.05 * rng.standard_normal(600))
     values = run_of({"targets.rms": size}, sites={"targets": [Site("targets", "mean-squared-error")]})
     return Run(run.info, {**run.kinds, **values.kinds}, run.events)
 
