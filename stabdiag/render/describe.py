@@ -180,7 +180,8 @@ def verdict_sentence(run: Run, diagnosis: Diagnosis) -> str:
 
 def _root_since(diagnosis: Diagnosis) -> str:
     root = diagnosis.findings[diagnosis.incidents[0].root]
-    return f"{running(titled(root))}, since step {count(root.onset_step)}"
+    since = f"{running(titled(root))}, since step {count(root.onset_step)}"
+    return ", ".join(filter(None, (since, graver(diagnosis, diagnosis.incidents[0]))))
 
 
 def ending(run: Run, diagnosis: Diagnosis) -> str | None:
@@ -249,6 +250,12 @@ def loss_facts(run: Run) -> str:
     last = float(table.column(loss.name)[table.steps == loss.steps[-1]][0])  # the curve has NaN for infinity
     ends = f"{number(finite[0])} to {number(last)}"
     return f"{ends}, lowest {number(finite.min())} at step {count(best)}"
+
+
+def graver(diagnosis: Diagnosis, incident: Incident) -> str:
+    """`with critical consequences` where what followed is worse than what began it, else empty."""
+    root = diagnosis.findings[incident.root]
+    return f"with {incident.severity} consequences" if incident.severity > root.severity else ""
 
 
 def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:

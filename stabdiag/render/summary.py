@@ -65,7 +65,9 @@ def _incidents(diagnosis: Diagnosis, most: int) -> list[str]:
 
 def _headline(diagnosis: Diagnosis, incident: Incident) -> str:
     root, culprit = diagnosis.findings[incident.root], incident.culprit
-    line = f"{str(incident.severity).upper():8} {root.signature} since step {count(incident.onset_step)}"
+    line = f"{str(root.severity).upper():8} {root.signature} since step {count(incident.onset_step)}"
+    graver = describe.graver(diagnosis, incident)
+    line += f", {graver}," if graver else ""
     if root.sites and root.sites[0] != "run":
         first, *others = root.sites
         source = f" ({describe.nearby(culprit.source)})" if culprit and culprit.source else ""
