@@ -175,7 +175,8 @@ def verdict_sentence(run: Run, diagnosis: Diagnosis) -> str:
         cause = diagnosis.incidents[0].cause
         likely = f"; likely cause: {running(cause_title(cause.id))}" if cause else ""
         return f"{word}: {_root_since(diagnosis)}{likely}."
-    return f"{word}: no instability in {count(steps_of(run, diagnosis), 'step')}."
+    parts = [f"no instability in {count(steps_of(run, diagnosis), 'step')}", unjudged(run)]
+    return f"{word}: {'; '.join(filter(None, parts))}."
 
 
 def _root_since(diagnosis: Diagnosis) -> str:
@@ -295,6 +296,20 @@ def unobserved(run: Run) -> list[Unobserved]:
         for e in run.events_of("recorder-error")
     ]
     return list(dict.fromkeys(told))
+
+
+def unjudged(run: Run) -> str:
+    """`the optimizer LBFGS could not be judged`: what was out of sight and is no detail; empty for none."""
+    known = (item.what for item in unobserved(run))
+    gaps = [what for what in known if what in ("training", "updates") or what.startswith("the optimizer ")]
+    return f"{' and '.join(gaps)} could not be judged" if gaps else ""
+
+
+def withdrawn(run: Run, diagnosis: Diagnosis) -> list[str]:
+    """The signatures that were told as warnings or worse while it trained, and are no longer."""
+    told = [str(event.data.get("signature")) for event in run.events_of("finding") if event.rank == 0]
+    holds = {finding.signature for finding in diagnosis.findings if finding.severity > Severity.info}
+    return [signature for signature in dict.fromkeys(told) if signature not in holds]
 
 
 def _text(data: Any, key: str) -> str:
