@@ -16,6 +16,7 @@ EVENTS: Mapping[str, str] = {
     "coverage": "something that could not be observed: what, because",
     "overwritten": "something else than an optimizer wrote to parameters: names (five), count, share",
     "acting": "the model is called for its answers between steps, to be trained on them: calls, steps",
+    "carried": "an input is what the model put out before, as a recurrent state: input",
     "nonfinite": "the first non-finite value of a place: what (loss, gradient, batch), sites",
     "stall": "a step took far longer than those before: seconds, usual",
     "skipped-step": "the gradient scaler withheld an optimizer step; the scale is in run.loss_scale",

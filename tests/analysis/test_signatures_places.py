@@ -333,3 +333,14 @@ def test_while_a_run_goes_on_its_first_steps_are_no_starvation():
     assert "with" not in only("lr-starvation", creeping(over, 400)).message
     assert not list(SIGNATURES["lr-starvation"](creeping(going_on, 400)))
     assert list(SIGNATURES["lr-starvation"](creeping(going_on, 1200)))
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_state_that_the_model_carries_on_is_no_data(carried):
+    rng = np.random.default_rng(0)
+    rms = 1 + 0.01 * rng.standard_normal((400, 1)) + 2.0 * (np.arange(400) >= 200)[:, None]
+    series = {"run.loss": 2 + 0.05 * rng.standard_normal(400), "batch.rms": rms, "batch.mean": 0 * rms}
+    events = [Event("carried", 0.0, 1, 0, {"input": "state"})] if carried else []
+    run = run_of(series, sites={"batch": ["state"]}, events=events)
+    found = list(SIGNATURES["distribution-shift-or-resume"](run))
+    assert [f.sites for f in found] == ([] if carried else [("state",)])

@@ -138,3 +138,60 @@ def test_the_call_in_which_training_is_discovered_is_not_missed(session, found, 
 def test_a_number_that_goes_with_a_batch_is_no_input(feed):
     run = feed(((torch.ones(4, 2),), {"mask": torch.tensor(512.0)}))
     assert [site.name for site in run.sites("batch")] == ["first"]
+
+
+class Cell(nn.Module):
+    """Returns what is to be carried to the next call."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTM(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x, state, scale):
+        out, state = self.cell(x, state)
+        return self.head(out) * scale, state
+
+
+def test_an_input_that_the_model_put_out_before_is_told_of(watch, healthy):
+    model = Cell()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    state, kept = (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)), torch.ones(1)
+    with watch(model, optimizer) as recording:
+        for _ in range(6):
+            optimizer.zero_grad()
+            out, state = model(torch.randn(5, 2, 3), state, kept)
+            out.square().mean().backward()
+            optimizer.step()
+            state = tuple(part.detach() for part in state)
+    healthy(recording.run)
+    told = [event.data["input"] for event in recording.run.events_of("carried")]
+    assert sorted(told) == ["state", "state[1]"]
+
+
+def test_memory_that_is_used_again_makes_no_input_a_carried_one(watch):
+    model = nn.Linear(16, 16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording:
+        for _ in range(12):
+            optimizer.zero_grad()
+            loss = model(torch.randn(16, 16)).square().mean()
+            loss.backward()
+            optimizer.step()
+            del loss
+    assert not list(recording.run.events_of("carried"))
+
+
+class HandsOn(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def test_data_that_the_model_hands_on_are_not_its_own(watch):
+    model, data = HandsOn(3, 1), torch.randn(8, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as recording:
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(data)[0].square().mean().backward()
+            optimizer.step()
+    assert not list(recording.run.events_of("carried"))

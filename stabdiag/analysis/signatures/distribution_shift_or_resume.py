@@ -73,10 +73,10 @@ def distribution_shift_or_resume(
     another input) where those before it did not, explain it otherwise. So for a leap of the loss by more than
     `z` of its deviations then and a quarter of all progress, of which a quarter and more is left over the
     next five steps: what has to be learned anew, where a bad batch would be over. Or a statistic of a
-    floating input changes its level by more than `input_z` deviations, or the loss falls as abruptly as it
-    else rises, and the next evaluation is worse by `leap` of the progress. A warning where the loss stays
-    above what it was, or rose by a quarter of the progress, or evaluations got worse at once; a change of the
-    input alone is info.
+    floating input, which is no recurrent state that the model put out, changes its level by more than
+    `input_z` deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by
+    `leap` of the progress. A warning where the loss stays above what it was, or rose by a quarter of the
+    progress, or evaluations got worse at once; a change of the input alone is info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -154,7 +154,10 @@ def _explained(run: Run, step: int, long: float, far: float) -> bool:
 def _input(run: Run, z: float) -> _Moved | None:
     """The statistic of an input that moved most."""
     found = []
+    carried = {event.data.get("input") for event in run.events_of("carried")}
     for site in run.sites("batch"):
+        if site.name in carried:
+            continue  # a state of the model's own
         for statistic in ("mean", "rms"):
             series = history(run, f"batch.{statistic}", site.name).finite()
             shift = level_shift(series, noise_of(series), z=z, sharp=0.8)

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
+from stabdiag.capture.carried import CarriedInputs
+from stabdiag.capture.hooks import on_forward
 from stabdiag.capture.inputs import named_inputs
 from stabdiag.capture.partials import LogHarvest, PartialLog
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row, under
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tensors import measurable, type_name
+from stabdiag.capture.tensors import in_transform, measurable, type_name
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
 from stabdiag.stats.fingerprint import BITS, fingerprint
@@ -27,6 +30,7 @@ class BatchProbe(Probe):
     """Kind `batch`: what the modules are given that the script itself calls.
 
     An input is named as the module's `forward` names it, with the module's prefix where there is one.
+    One that the model itself put out before, as a recurrent state, is told of by the event `carried`.
     Micro-batches merge; their fingerprints add up, so that their order does not matter.
     """
 
@@ -39,6 +43,24 @@ class BatchProbe(Probe):
         self._sites: list[Site] = []
         self._log = PartialLog(Moments())
         self._prints: list[tuple[int, torch.Tensor]] = []
+        self._carried = CarriedInputs()
+        self._handles: list[RemovableHandle] = []
+
+    def arm(self, tier: Tier) -> None:
+        if tier >= self.tier and self._carried.looking:
+            self._handles += [
+                on_forward(called, self._on_output) for _, called in self.subject.entries.values()
+            ]
+
+    def _on_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        if torch.is_grad_enabled() and not in_transform() and not self.subject.in_backward():
+            self.subject.guard(self.id, self._carried.put_out, output)
+
+    def disarm(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._carried.end_step()
 
     def on_call(
         self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -52,6 +74,8 @@ class BatchProbe(Probe):
             self._sites.append(
                 Site("batch", name, shape=tuple(tensor.shape), dtype=type_name(tensor), order=site)
             )
+        if self._carried.given(name, tensor):
+            self.subject.event("carried", input=name)
         self._prints.append((site, fingerprint(tensor)))
         values = measurable(tensor)
         if values is not None:
