@@ -13,6 +13,7 @@ from stabdiag.capture.full_precision import full_precision
 from stabdiag.capture.kinks import FUSED, KINKED, operations
 from stabdiag.capture.replay import undone
 from stabdiag.stats.hessian import DifferenceProducts, GraphProducts, flat
+from stabdiag.stats.real import real
 
 NARROW = (torch.float16, torch.bfloat16)
 
@@ -22,9 +23,10 @@ class FlatLoss:
     a function of. All others are constants.
 
     Weights are [n], in float64 where a parameter is, else in float32: where training computes in half
-    precision, this does not. Each evaluation begins with the same random numbers, buffers and attributes,
-    and leaves none of them changed (`replay.undone`). The parameters themselves are neither written to, nor
-    do they take part in the graph: hooks on them stay quiet, and `.grad` as it is.
+    precision, this does not. Of complex ones both parts of each count. Each evaluation begins with the same
+    random numbers, buffers and attributes, and leaves none of them changed (`replay.undone`). The
+    parameters themselves are neither written to, nor do they take part in the graph: hooks on them stay
+    quiet, and `.grad` as it is.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class FlatLoss:
         self._module = module
         self._parameters = parameters
         self._compute = compute
-        wide = any(p.dtype == torch.float64 for p in parameters)
+        wide = any(real(p.detach()).dtype == torch.float64 for p in parameters)
         self.dtype = torch.float64 if wide else torch.float32
         self.value: torch.Tensor | None = None
         """What it was at the weights as they are, 0-d."""
@@ -43,7 +45,7 @@ class FlatLoss:
         """Of its Hessian at the weights as they are. Where the gradient jumps, differences would measure the
         jumps, a hundredfold: there a second backward pass is taken, or RuntimeError raised where an operation
         has none."""
-        weights = torch.cat([p.detach().reshape(-1).to(self.dtype) for p in self._parameters])
+        weights = torch.cat([real(p.detach()).reshape(-1).to(self.dtype) for p in self._parameters])
         with self._at(weights) as leaves:
             loss = self._compute()
             self.value = loss.detach().reshape(()).to(self.dtype)
@@ -74,11 +76,8 @@ class FlatLoss:
     @contextmanager
     def _at(self, weights: torch.Tensor) -> Iterator[Sequence[torch.Tensor]]:
         """The module has these weights inside, which are the leaves of graphs."""
-        parts = torch.split(weights, [p.numel() for p in self._parameters])
-        leaves = [
-            part.view(p.shape).to(torch.promote_types(p.dtype, torch.float32)).detach().requires_grad_()
-            for part, p in zip(parts, self._parameters, strict=True)
-        ]
+        parts = torch.split(weights, [real(p.detach()).numel() for p in self._parameters])
+        leaves = [_leaf(part, p) for part, p in zip(parts, self._parameters, strict=True)]
         replacing = self._constants()
         replacing.update((id(p), leaf) for p, leaf in zip(self._parameters, leaves, strict=True))
         with undone(self._module, replacing), full_precision(), _eager():
@@ -92,6 +91,13 @@ class FlatLoss:
                 value = tensor.detach()
                 constants[id(tensor)] = value.float() if tensor.dtype in NARROW else value
         return constants
+
+
+def _leaf(values: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """What stands in for `parameter`, with these `values`, flat."""
+    shaped = values.view(real(parameter.detach()).shape)
+    whole = torch.view_as_complex(shaped) if parameter.is_complex() else shaped
+    return whole.to(torch.promote_types(parameter.dtype, torch.float32)).detach().requires_grad_()
 
 
 @contextmanager

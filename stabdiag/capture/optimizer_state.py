@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from stabdiag.capture.tensors import dense, local, numbers
 from stabdiag.stats.optimizer import Batch, Group, KnownOptimizer
+from stabdiag.stats.real import real
 from stabdiag.stats.sample import slabs
 
 SAMPLE = 1024
@@ -74,7 +75,7 @@ def parts(
                 continue
             tensors = _tensors(known, parameter, {key: state.get(key) for key in known.keeps(group, state)})
             if tensors:
-                weight = float((local(parameter).numel() / tensors[GRADIENT].numel()) ** 0.5)
+                weight = float((real(local(parameter)).numel() / tensors[GRADIENT].numel()) ** 0.5)
                 if coupled:
                     tensors[DECAY] = added[index]
                 sign = -1.0 if group.get("maximize") else 1.0
@@ -88,17 +89,17 @@ def _tensors(
     if parameter.grad is None:
         return {}
     sample = _sample(parameter.grad)
-    held = {key: local(one).detach() for key, one in state.items() if isinstance(one, torch.Tensor)}
+    held = {key: real(local(one).detach()) for key, one in state.items() if isinstance(one, torch.Tensor)}
     if sample is None or len(held) < len(state) or not all(map(_plain, held.values())):
         return {}
     if known.whole and local(parameter).numel() != parameter.numel():
         return {}
-    found = known.coordinates(local(parameter.grad).detach(), held, SAMPLE)
+    found = known.coordinates(real(local(parameter.grad).detach()), held, SAMPLE)
     return {GRADIENT: sample, **found} if found else {}
 
 
 def _sample(tensor: torch.Tensor) -> torch.Tensor | None:
-    own = local(tensor).detach()
+    own = real(local(tensor).detach())
     return slabs(own.contiguous(), SAMPLE) if _plain(own) else None
 
 

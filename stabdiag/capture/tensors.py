@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from stabdiag.stats.real import real as real
+
 DEPTH = 3
 PLAIN = ("cpu", "cuda")
 MOST = 8
@@ -37,11 +39,6 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     """The part of a distributed tensor that this process holds; any other tensor as it is."""
     part: torch.Tensor = getattr(tensor, "_local_tensor", tensor)
     return part
-
-
-def real(tensor: torch.Tensor) -> torch.Tensor:
-    """A complex tensor as pairs of real numbers; any other as it is."""
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def dense(tensor: torch.Tensor) -> bool:

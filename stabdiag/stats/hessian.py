@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from stabdiag.stats.real import real
+
 RELATIVE_STEP = {torch.float32: 3e-5, torch.float64: 1e-7}
 LEAST_NORM = 1e-3
 
@@ -62,9 +64,9 @@ class GraphProducts:
 
 
 def flat(gradients: Sequence[torch.Tensor | None], leaves: Sequence[torch.Tensor]) -> torch.Tensor:
-    """[n], in the widest of their types, zero where there is none."""
+    """[n], in the widest of their types, complex ones as both parts of each, zero where there is none."""
     parts = []
     for gradient, leaf in zip(gradients, leaves, strict=True):
         dense = torch.zeros_like(leaf) if gradient is None else gradient
-        parts.append((dense.to_dense() if dense.is_sparse else dense).reshape(-1))
+        parts.append(real(dense.to_dense() if dense.is_sparse else dense).reshape(-1))
     return torch.cat(parts)

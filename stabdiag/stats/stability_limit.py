@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from stabdiag.stats.real import real
+
 ADAM = (torch.optim.Adam, torch.optim.AdamW)
 
 
@@ -16,9 +18,9 @@ class StabilityLimit:
     """On a quadratic loss of Hessian H the optimizer diverges where lr · λ_max(S^½ H S^½) > `bound`.
 
     `lr` is the largest learning rate of its groups. `scale` is the diagonal S, a part each parameter, as a
-    number or a tensor of its shape: 1/(√v̂ + ε) of an adaptive optimizer, else 1, times the share of the
-    group's learning rate in `lr`; 0 for a parameter that has no gradient, and for coordinates of which it was
-    always zero.
+    number or a tensor of its shape (of a complex one, that of its parts): 1/(√v̂ + ε) of an adaptive
+    optimizer, else 1, times the share of the group's learning rate in `lr`; 0 for a parameter that has no
+    gradient, and for coordinates of which it was always zero.
 
     Not counted are decoupled weight decay (which adds its factor to λ: 0.1 against curvatures in the
     hundreds), weight decay of the gradient (it adds to H itself), and clipping, which shortens the steps:
@@ -42,7 +44,7 @@ class StabilityLimit:
         parts = [
             scale.to(dtype).sqrt().reshape(-1)
             if isinstance(scale, torch.Tensor)
-            else torch.full((p.numel(),), scale**0.5, dtype=dtype, device=p.device)
+            else torch.full((real(p).numel(),), scale**0.5, dtype=dtype, device=p.device)
             for scale, p in zip(self.scale, parameters, strict=True)
         ]
         return torch.cat(parts)
@@ -110,7 +112,8 @@ def _denominator(
     kind = type(optimizer)
     if kind is torch.optim.SGD:
         return 1.0
-    state = optimizer.state.get(parameter) or {}
+    held = optimizer.state.get(parameter) or {}
+    state = {key: real(one) if isinstance(one, torch.Tensor) else one for key, one in held.items()}
     square = _gradient(optimizer, parameter, group).square()
     eps = float(group["eps"])
     count = state.get("step", 0) + 1  # a number, or a tensor where the optimizer keeps it
@@ -137,15 +140,17 @@ def _plus(root: torch.Tensor, eps: float) -> torch.Tensor:
 def _gradient(
     optimizer: torch.optim.Optimizer, parameter: torch.Tensor, group: Mapping[str, Any]
 ) -> torch.Tensor:
-    """As the optimizer will use it: without a scaler's factor, with weight decay where that is part of it."""
+    """As the optimizer will use it: without a scaler's factor, with weight decay where that is part of it.
+    Torch's optimizers take a complex number for two real ones."""
     gradient = parameter.grad
     assert gradient is not None
-    gradient = gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32))
+    gradient = real(gradient.detach())
+    gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
     scale = getattr(optimizer, "grad_scale", None)
     if scale is not None:
         gradient = gradient / scale
     decoupled = type(optimizer) is torch.optim.AdamW or group.get("decoupled_weight_decay", False)
-    return gradient if decoupled else gradient + group["weight_decay"] * parameter.detach()
+    return gradient if decoupled else gradient + group["weight_decay"] * real(parameter.detach())
 
 
 def _on(tensor: torch.Tensor, number: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -314,24 +313,3 @@ def test_a_state_that_is_no_number_is_counted_as_such(watch, cls):
         optimizer.step()
     table = recording.run.table("optimizer.nonfinite")
     assert dict(zip(table.names, table.values[-1].tolist(), strict=True)) == {"weight": 1.0, "bias": 0.0}
-
-
-def test_complex_parameters_are_left_out(watch, healthy):
-    class Rotating(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.plain = nn.Parameter(torch.ones(3))
-            self.turning = nn.Parameter(torch.ones(3, dtype=torch.complex64))
-
-        def forward(self, x):
-            return (x * self.plain * self.turning).abs()
-
-    model = Rotating()
-    optimizer = T.RMSprop(model.parameters(), lr=LR, weight_decay=0.1)
-    with watch(model, optimizer) as recording:
-        model(torch.ones(3)).sum().backward()
-        optimizer.step()
-    healthy(recording.run)
-    table = recording.run.table("optimizer.step")
-    assert np.isnan(table.column("turning")[-1])
-    assert np.isfinite(table.column("plain")[-1])

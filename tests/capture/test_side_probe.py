@@ -47,3 +47,19 @@ def test_two_optimizers_of_one_loss_are_no_game(watch):
                 optimizer.step()
                 optimizer.zero_grad()
     assert len(recording.run.sites("side")) < 2
+
+
+def test_the_gradient_of_a_side_with_complex_weights_has_the_length_of_its_parts(watch, at, healthy):
+    maker, judge = Maker(4, 8, dtype=torch.complex64), Judge(8, 1, dtype=torch.complex64)
+    of_judge, of_maker = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (judge, maker))
+    with watch([maker, judge], [of_judge, of_maker]) as recording:
+        for _ in range(2):
+            for optimizer in (of_judge, of_maker):
+                optimizer.zero_grad()
+                judge(maker(torch.randn(16, 4, dtype=torch.complex64))).abs().mean().backward()
+                norm = torch.cat([p.grad.flatten() for p in judge.parameters()]).norm()
+                if optimizer is of_judge:
+                    expected = norm.item()
+                optimizer.step()
+    healthy(recording.run)
+    assert at(recording.run, "side.grad_norm", -1)["Judge"] == pytest.approx(expected, rel=1e-5)

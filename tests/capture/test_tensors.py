@@ -7,7 +7,8 @@ import warnings
 import pytest
 import torch
 
-from stabdiag.capture.tensors import MOST, measurable, real, tensors_in
+from stabdiag.capture.tensors import MOST, measurable, tensors_in
+from stabdiag.stats.real import real
 
 
 @dataclasses.dataclass

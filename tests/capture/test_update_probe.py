@@ -110,3 +110,15 @@ def test_of_wide_weights_no_share_is_told(watch):
         model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
     assert "update.unchanged" not in recording.run
+
+
+def test_of_a_large_complex_weight_the_parts_that_were_not_compared_are_made_up_for(watch, at, healthy):
+    model = nn.Linear(300, 100, bias=False, dtype=torch.complex64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with watch(model, optimizer) as recording:
+        model(torch.ones(1, 300, dtype=torch.complex64)).abs().sum().backward()
+        before = model.weight.detach().clone()
+        optimizer.step()
+    healthy(recording.run)
+    change = torch.linalg.vector_norm(model.weight.detach() - before).item()
+    assert at(recording.run, "update.norm")["weight"] == pytest.approx(change, rel=0.1)

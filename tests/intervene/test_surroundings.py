@@ -247,3 +247,24 @@ def test_the_recorder_sees_the_settings_and_gradients_that_the_optimizer_saw(app
     assert run.table("run.lr").first() == pytest.approx(0.05)
     assert run.table("run.grad_norm").first().min() > 0.01
     assert run.table("run.clipped_grad_norm").first() == pytest.approx(0.001, rel=0.01)
+
+
+def test_updates_of_complex_weights_are_clipped_as_those_of_their_parts(applying):
+    def stepped(parts):
+        torch.manual_seed(0)
+        values = torch.randn(5, dtype=torch.complex64)
+        weight = nn.Parameter(torch.view_as_real(values).clone() if parts else values)
+        model = nn.Module()
+        model.register_parameter("weight", weight)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        for size in (1.0, 1.0, 30.0):
+            optimizer.zero_grad()
+            (size * weight.abs().square()).sum().backward()
+            optimizer.step()
+        return weight.detach() if parts else torch.view_as_real(weight.detach())
+
+    with applying("clip-updates=0.5"):
+        own = stepped(parts=False)
+    with applying("clip-updates=0.5"):
+        torch.testing.assert_close(own, stepped(parts=True))
+    assert not torch.allclose(own, stepped(parts=False))

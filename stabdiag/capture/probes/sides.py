@@ -14,6 +14,7 @@ from stabdiag.capture.subject import Subject
 from stabdiag.capture.tensors import local
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
+from stabdiag.stats.real import real
 
 
 @probe
@@ -52,7 +53,7 @@ class SideProbe(Probe):
         if not self._losses or not gradients:
             return
         index = self.subject.optimizers[optimizer]
-        norms = torch._foreach_norm([g.detach() for g in gradients], 2, dtype=torch.float32)
+        norms = torch._foreach_norm([real(g.detach()) for g in gradients], 2, dtype=torch.float32)
         norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
         loss = torch.stack([part.to(norm.device) for part in self._losses]).sum()
         self._taken.setdefault(index, []).append(torch.stack([loss, norm]))

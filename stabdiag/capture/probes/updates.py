@@ -13,9 +13,10 @@ import torch
 from stabdiag.capture.probe import Probe, probe
 from stabdiag.capture.row import Arrays, Harvest, Measured, Row
 from stabdiag.capture.subject import Subject
-from stabdiag.capture.tensors import local, real
+from stabdiag.capture.tensors import local
 from stabdiag.core.site import Site
 from stabdiag.core.tier import Tier
+from stabdiag.stats.real import real
 from stabdiag.stats.sample import slabs
 
 SAMPLE = 16384
@@ -43,9 +44,9 @@ class UpdateProbe(Probe):
     unchanged  share of coordinates that the step left as they were, of weights in less than 32 bits: what
                was added to these was lost to rounding, unless nothing was
 
-    Tensors of up to 16,384 elements are compared whole. Of larger ones as many elements are, in 64
-    slabs, which costs no second copy of the model: the ratio is then an estimate, good to a few per
-    cent. A weight that is practically zero (rms below 1e-6) has no ratio.
+    Tensors of up to 16,384 elements, each part of a complex one counted, are compared whole. Of larger ones
+    as many elements are, in 64 slabs, which costs no second copy of the model: the ratio is then an
+    estimate, good to a few per cent. A weight that is practically zero (rms below 1e-6) has no ratio.
     """
 
     id = "update"
@@ -97,7 +98,7 @@ class UpdateProbe(Probe):
         if not taken:
             return Measured()
         norm, ratio, unchanged, nonfinite = np.full((4, len(self.sites)), np.nan, np.float32)
-        sizes = np.array([local(p).numel() for p in self.subject.parameters], np.float64)
+        sizes = np.array([real(local(p)).numel() for p in self.subject.parameters], np.float64)
         for i, step in enumerate(taken):
             change, weight = arrays[f"norms:{i}"].astype(np.float64)
             at, sampled = np.array(step.indices), np.array(step.sampled, np.float64)
