@@ -245,7 +245,9 @@ def loss_facts(run: Run) -> str:
     if not len(finite):
         return "not a finite number at any step"
     best = int(loss.steps[(loss.values == finite.min()).argmax()])
-    ends = f"{number(finite[0])} to {number(loss.values[-1])}"
+    table = run.table("run.loss")
+    last = float(table.column(loss.name)[table.steps == loss.steps[-1]][0])  # the curve has NaN for infinity
+    ends = f"{number(finite[0])} to {number(last)}"
     return f"{ends}, lowest {number(finite.min())} at step {count(best)}"
 
 

@@ -179,3 +179,25 @@ def test_a_fault_on_the_way_up_lowers_the_peak_of_the_schedule(reached, words, s
 def test_a_fault_long_before_the_rate_jumps_is_not_one_on_the_way_up():
     run = rich_run(**{"run.lr": np.where(np.arange(STEPS) < 100, 0.003, 0.3)})
     assert change("lower-learning-rate", run, finding(onset=50)).text.startswith("learning rate 0.003 →")
+
+
+@pytest.mark.parametrize(
+    ("momenta", "text", "code"),
+    [
+        ((None, None), "a momentum of 0.1 for the 2 batch normalizations", "module.momentum = 0.1"),
+        ((0.001, 0.001), "a momentum of 0.1 in place of 0.001 for the 2 batch", "module.momentum = 0.1"),
+        ((0.001, 0.1), "a momentum of 0.1 in place of 0.001 for the 1 batch", "module.momentum = 0.1"),
+        ((0.0, 0.0), "a momentum of 0.1 for the 2 batch normalizations", "module.momentum = 0.1"),
+        ((0.1, 0.2), "computed anew over 50 batches", "module.reset_running_stats()"),
+    ],
+)
+def test_no_momentum_is_advised_that_is_set_already(momenta, text, code):
+    sites = [Site("normalization", f"norms.{i}", "BatchNorm2d") for i in range(2)]
+    series = {"normalization.mismatch": np.ones((40, 2))}
+    if momenta[0] is not None:
+        series["normalization.momentum"] = np.tile(momenta, (40, 1))
+    run = run_of(series, sites={"normalization": sites})
+    change = FIXES["batchnorm-momentum"].propose(run, finding(facts={"mismatch": 1.0}))
+    assert text in change.text
+    assert code in change.code
+    ast.parse(change.code)

@@ -306,3 +306,16 @@ def test_two_batches_of_nothing_but_nan_are_not_the_same_batch():
     assert not list(SIGNATURES["data-repetition"](run_of(series)))
     series["batch.nonfinite"] = np.zeros(200)
     assert only("data-repetition", run_of(series)).facts["repeated"] == pytest.approx(0.245, rel=1e-3)
+
+
+def test_a_divergence_that_explodes_is_measured_by_what_crossed_its_threshold():
+    def latent(level, kl_dim):
+        series = {"latent.kl_dim": np.where(np.arange(40) < 20, 1.0, kl_dim)}
+        series["latent.max_log_variance"] = np.where(np.arange(40) < 20, 0.5, level)
+        return run_of(series, sites={"latent": ["mean"]}, steps={"latent": np.arange(0, 400, 10)})
+
+    by_level, by_size = (only("vae-kl-explosion", latent(*of)) for of in ((6.0, 60.0), (4.5, 30.0)))
+    assert (by_level.value, by_level.threshold) == (6.0, 5.0)
+    assert (by_size.value, by_size.threshold) == (30.0, 10.0)
+    # No variance of 1.8 makes a divergence of more than 0.1 nat: what is infinite is a logarithm of zero.
+    assert not list(SIGNATURES["vae-kl-explosion"](latent(0.6, np.inf)))

@@ -63,3 +63,10 @@ def test_gains_are_those_before_the_first_step(watch, at):
 
 def test_in_evaluation_mode_nothing_is_compared(watch, at):
     assert math.isnan(at(train(net(0.1), watch, 1, eval_mode=True), "normalization.mismatch")["1"])
+
+
+def test_the_momentum_of_batch_normalization_is_recorded(watch, at):
+    for given, told in ((0.1, 0.1), (0.001, 0.001), (None, 0.0)):
+        momenta = at(train(net(given), watch, 1), "normalization.momentum")
+        assert momenta["1"] == pytest.approx(told)
+        assert math.isnan(momenta["2"])

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stabdiag.core.diagnosis import Diagnosis
 from stabdiag.core.run import Run, RunInfo
+from stabdiag.core.synthetic import run_of
 from stabdiag.render.summary import summary_lines
 from stabdiag.render.terminal import console_for, speakable
 from stabdiag.render.text import render_text
@@ -150,3 +152,10 @@ def test_the_size_on_disk_is_told(tmp_path: Path, failed_run: Run, failed_diagno
     (tmp_path / "rank-0").mkdir()
     (tmp_path / "rank-0" / "run.arrows").write_bytes(b"0" * 2_400_000)
     assert "2.4 MB" in summary_lines(replace(failed_run, path=tmp_path), failed_diagnosis)[0]
+
+
+def test_a_loss_that_ends_infinite_is_not_said_to_be_no_number(stable: Callable[[Run], Diagnosis]) -> None:
+    for last, word in ((np.inf, "inf"), (-np.inf, "-inf"), (np.nan, "NaN")):
+        lost = np.array([0.0, 0.0, 0.0, 1.0])
+        run = run_of({"run.loss": np.array([3.0, 2.0, 2.5, last]), "run.nonfinite": lost})
+        assert f"3 to {word}, lowest 2 at step 1" in _text(run, stable(run), io.StringIO())

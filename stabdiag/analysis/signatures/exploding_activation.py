@@ -55,7 +55,8 @@ def exploding_activation(run: Run, *, growth: float = 100.0, range_share: float 
 
     Look-alikes: a level is no harm in float32: a small transformer with a residual stream of rms 60 had
     the best loss. Logits grow as a classifier becomes sure. A few huge channels at the first token are
-    healthy. A single batch of large values shows in the batch first.
+    healthy. A single batch of large values shows in the batch first. A value that is infinite at once, as
+    the logarithm of zero, has not grown.
 
     Fixes: lower the learning rate, or warm it up; normalise the output of the block; scale the
     initialisation of residual branches by 1 / sqrt(2 layers); bfloat16 in place of float16.
@@ -118,7 +119,9 @@ def _grown(run: Run, growth: float) -> Iterator[Finding]:
         above = table.values / before.astype(np.float32) > growth
     above[:base] = False
     rows = above[2:] & above[1:-1] & above[:-2] if base else above[1:]
-    hit = rows.any(axis=0) & (before > 0)
+    # What is infinite at once, a logarithm of zero, has not grown.
+    most = np.fmax.reduce(np.where(np.isfinite(table.values[base:]), table.values[base:], np.nan))
+    hit = rows.any(axis=0) & (before > 0) & (most > growth * before)
     if not hit.any():
         return
     first = np.where(hit, np.argmax(rows, axis=0) + (0 if base else 1), len(table.steps))
@@ -196,4 +199,12 @@ def _one_large_batch(rng: np.random.Generator) -> Run:
 def _grows_while_the_loss_falls(rng: np.random.Generator) -> Run:
     values = np.exp(np.linspace(0, 9, 40))[:, None] * np.exp(0.1 * rng.standard_normal((40, 4)))
     loss = 2 + 2 * np.exp(-np.arange(400) / 100) + 0.02 * rng.standard_normal(400)
+    return run_of({"output.absmax": values, "run.loss": loss}, sites={"output": _outputs()}, steps=EVERY)
+
+
+@exploding_activation.quiet_on
+def _infinite_at_once(rng: np.random.Generator) -> Run:
+    values = 3.0 * np.exp(0.1 * rng.standard_normal((40, 4)))
+    values[20:, 2] = np.inf
+    loss = np.where(np.arange(400) < 200, 2 + 2 * np.exp(-np.arange(400) / 100), np.inf)
     return run_of({"output.absmax": values, "run.loss": loss}, sites={"output": _outputs()}, steps=EVERY)

@@ -42,13 +42,14 @@ def vae_kl_explosion(
     """What it means: the variance is the exponential of what the encoder puts out: a few units too much,
     and the divergence, and every gradient, is dominated by a handful of samples, or overflows.
 
-    How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where
-    the prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps
-    before. It is critical where the loss suffers, or the log variance has come to half of what float32 can
-    take the exponential of, a warning where the loss rose for a while, else info.
+    How it is detected: the largest log variance is above `log_variance` (a standard deviation of 12 where the
+    prior has 1), or the divergence a dimension is above `nats` and `jump` times what it was 10 steps before,
+    and variances as large as the largest can make half of it (v - 1 - ln v, halved). It is critical where the
+    loss suffers, or the log variance has come to half of what float32 can take the exponential of, a warning
+    where the loss rose for a while, else info.
 
     Look-alikes: with a divergence that is not yet weighed, means and narrow posteriors grow to several nats
-    a dimension: their log variance is negative.
+    a dimension: their log variance is negative. A variance of zero has an infinite divergence as well.
 
     Fixes: initialise the layer of the log variance at zero; clamp it to [-10, 10]; warm the learning rate
     up; clip the gradient norm.
@@ -73,8 +74,12 @@ def vae_kl_explosion(
     steps, level = logs.steps[rows], logs.values[rows].astype(np.float64)
     size = kl.values[rows].astype(np.float64)
     before = size[np.maximum(np.searchsorted(steps, steps - 10), 0)]
-    with np.errstate(invalid="ignore"):
-        flagged = (level > log_variance) | ((size > nats) & (size > jump * before))
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide = level > log_variance
+        # The divergence that a variance as large as the largest makes: the rest has another reason.
+        share = 0.5 * (np.exp(level) - 1.0 - level)
+        grown = (size > nats) & (size > jump * before) & (level > 0) & (share >= 0.5 * size)
+    flagged = wide | grown
     # What is lost is told by the first non-finite value; here only where the variance led to it.
     if not flagged.any():
         return
@@ -104,8 +109,8 @@ def vae_kl_explosion(
         last_step=int(steps[at[-1]]),
         message=f"The largest log variance {'from' if maker else 'of'} {sites[0]} is {figure(top)}, and its "
         f"divergence reaches {figure(most)} nat a dimension at step {steps[peak]}.",
-        value=top,
-        threshold=log_variance,
+        value=top if wide.any() else most,
+        threshold=log_variance if wide.any() else nats,
         evidence=(
             Evidence("latent.max_log_variance", names[:5], threshold=log_variance),
             Evidence("latent.kl_dim", names[:5], threshold=nats, log=True),
@@ -159,6 +164,11 @@ def _grows_in_a_few_steps(rng: np.random.Generator) -> Run:
 @vae_kl_explosion.quiet_on
 def _divergence_that_is_not_weighed_yet(rng: np.random.Generator) -> Run:
     return _run(rng, np.full(40, -2.0), 20 * (1 - np.exp(-np.arange(40) / 10)) + 0.5)
+
+
+@vae_kl_explosion.quiet_on
+def _a_variance_of_zero(rng: np.random.Generator) -> Run:
+    return _run(rng, np.full(40, 0.6), np.where(np.arange(40) < 20, 0.2, np.inf))
 
 
 @vae_kl_explosion.quiet_on

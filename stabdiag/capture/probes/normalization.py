@@ -34,6 +34,8 @@ class NormalizationProbe(Probe):
     gain            largest of its gains over their root mean square, before the step: 1 of a fresh layer
     values          of a channel in the batch
     items           in the batch
+    momentum        of the running statistics: the share that a batch has in them, 0 where they are the mean
+                    of all
 
     Of the first call in the step.
     """
@@ -47,7 +49,7 @@ class NormalizationProbe(Probe):
         self._layers: dict[str, nn.Module] = {}
         self._sites: dict[str, Site] = {}
         self._taken: dict[str, torch.Tensor] = {}
-        self._sizes: dict[str, tuple[float, float]] = {}
+        self._sizes: dict[str, tuple[float, float, float]] = {}
 
     def on_change(self) -> None:
         self._layers = {name: m for name, m in self.subject.modules.items() if _eps(m) > 0}
@@ -70,7 +72,8 @@ class NormalizationProbe(Probe):
         if isinstance(module, _BatchNorm):
             running = (module.running_mean, module.running_var) if module.training else (None, None)
             self._taken[name] = batch_statistics(values, *running, module.eps)
-            self._sizes[name] = values.numel() / values.shape[1], float(values.shape[0])
+            items = float(values.shape[0])
+            self._sizes[name] = values.numel() / values.shape[1], items, float(module.momentum or 0.0)
         else:
             shape = getattr(module, "normalized_shape", None)
             dims = len(shape) if isinstance(shape, tuple) else 1
@@ -101,16 +104,16 @@ class NormalizationProbe(Probe):
     def _finish(
         self,
         sites: tuple[Site, ...],
-        sizes: dict[str, tuple[float, float]],
+        sizes: dict[str, tuple[float, float, float]],
         arrays: Arrays,
         _scale: float,
     ) -> Measured:
-        block = np.full((len(STATISTICS) + 3, len(sites)), np.nan, np.float32)
+        block = np.full((len(STATISTICS) + 4, len(sites)), np.nan, np.float32)
         for position, site in enumerate(sites):
             if site.name in arrays:
-                block[:-2, position] = arrays[site.name]
-                block[-2:, position] = sizes.get(site.name, np.nan)
-        columns = dict(zip((*STATISTICS, "gain", "values", "items"), block, strict=True))
+                block[:-3, position] = arrays[site.name]
+                block[-3:, position] = sizes.get(site.name, np.nan)
+        columns = dict(zip((*STATISTICS, "gain", "values", "items", "momentum"), block, strict=True))
         measured = [site.name in arrays for site in sites]
         lost = ~np.isfinite(columns["headroom"])
         columns["nonfinite"] = np.where(measured, lost, np.nan).astype(np.float32)
