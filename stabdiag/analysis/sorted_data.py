@@ -32,6 +32,8 @@ class SortedData(NamedTuple):
 
 def sorted_data(run: Run) -> SortedData | None:
     """None where batches are mixed, or their targets were not recorded."""
+    if "targets.own" not in run:
+        return None
     own, constant = history(run, "targets.own"), history(run, "targets.constant")
     known = np.isfinite(own.values) & np.isfinite(constant.values)
     if known.sum() < LEAST:
