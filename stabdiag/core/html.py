@@ -58,6 +58,8 @@ def incident_html(incident: Incident, root: Finding | None = None) -> str:
     """`root` is the finding that explains the others; without it only what the incident itself knows."""
     since = f"since step {incident.onset_step:,}"
     what = f" <b>{_title('signature', root.signature)}</b>{_places(root)}," if root else ""
+    graver = root is not None and incident.severity > root.severity
+    worse = f", with {incident.severity} consequences" if graver else ""
     mover, culprit, cause = incident.first_mover, incident.culprit, incident.cause
     moved = [f"{shown(mover.series)} at {shown(mover.site)}, step {mover.step:,}"] if mover else []
     blamed = _blamed(culprit) if culprit else []
@@ -66,7 +68,7 @@ def incident_html(incident: Incident, root: Finding | None = None) -> str:
     )
     return _card(
         str(incident.severity),
-        f"{_badge(str(incident.severity))}{what} {since}",
+        f"{_badge(str(root.severity if root else incident.severity))}{what} {since}{worse}",
         shown(root.message) if root else "",
         *_labelled("moved first", moved),
         *_labelled("culprit", blamed),

@@ -23,6 +23,7 @@ class Card:
     rank: int
     incident: Incident
     root: Finding
+    graver: str
     symptoms: list[Finding]
     explanation: str
     caption: str
@@ -44,6 +45,7 @@ def card_of(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> Ca
         rank,
         incident,
         root,
+        describe.graver(diagnosis, incident),
         sorted(describe.symptoms(diagnosis, incident), key=lambda finding: finding.onset_step),
         SIGNATURES[root.signature].doc if root.signature in SIGNATURES else "",
         evidence.series if evidence else "",

@@ -175,12 +175,14 @@ def verdict_sentence(run: Run, diagnosis: Diagnosis) -> str:
         cause = diagnosis.incidents[0].cause
         likely = f"; likely cause: {running(cause_title(cause.id))}" if cause else ""
         return f"{word}: {_root_since(diagnosis)}{likely}."
-    return f"{word}: no instability in {count(steps_of(run, diagnosis), 'step')}."
+    parts = [f"no instability in {count(steps_of(run, diagnosis), 'step')}", unjudged(run)]
+    return f"{word}: {'; '.join(filter(None, parts))}."
 
 
 def _root_since(diagnosis: Diagnosis) -> str:
     root = diagnosis.findings[diagnosis.incidents[0].root]
-    return f"{running(titled(root))}, since step {count(root.onset_step)}"
+    since = f"{running(titled(root))}, since step {count(root.onset_step)}"
+    return ", ".join(filter(None, (since, graver(diagnosis, diagnosis.incidents[0]))))
 
 
 def ending(run: Run, diagnosis: Diagnosis) -> str | None:
@@ -251,6 +253,12 @@ def loss_facts(run: Run) -> str:
     return f"{ends}, lowest {number(finite.min())} at step {count(best)}"
 
 
+def graver(diagnosis: Diagnosis, incident: Incident) -> str:
+    """`with critical consequences` where what followed is worse than what began it, else empty."""
+    root = diagnosis.findings[incident.root]
+    return f"with {incident.severity} consequences" if incident.severity > root.severity else ""
+
+
 def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:
     return [diagnosis.findings[i] for i in incident.findings if i != incident.root]
 
@@ -288,6 +296,20 @@ def unobserved(run: Run) -> list[Unobserved]:
         for e in run.events_of("recorder-error")
     ]
     return list(dict.fromkeys(told))
+
+
+def unjudged(run: Run) -> str:
+    """`the optimizer LBFGS could not be judged`: what was out of sight and is no detail; empty for none."""
+    known = (item.what for item in unobserved(run))
+    gaps = [what for what in known if what in ("training", "updates") or what.startswith("the optimizer ")]
+    return f"{' and '.join(gaps)} could not be judged" if gaps else ""
+
+
+def withdrawn(run: Run, diagnosis: Diagnosis) -> list[str]:
+    """The signatures that were told as warnings or worse while it trained, and are no longer."""
+    told = [str(event.data.get("signature")) for event in run.events_of("finding") if event.rank == 0]
+    holds = {finding.signature for finding in diagnosis.findings if finding.severity > Severity.info}
+    return [signature for signature in dict.fromkeys(told) if signature not in holds]
 
 
 def _text(data: Any, key: str) -> str:

@@ -63,9 +63,10 @@ def _lines(run: Run, diagnosis: Diagnosis) -> Iterator[str]:
 
 def _incident(run: Run, diagnosis: Diagnosis, rank: int, incident: Incident) -> Iterator[str]:
     root = diagnosis.findings[incident.root]
+    severity = ", ".join(filter(None, (str(root.severity), describe.graver(diagnosis, incident))))
     yield from (
         "",
-        f"### {rank}. {escaped(describe.signature_title(root.signature))} ({incident.severity})",
+        f"### {rank}. {escaped(describe.signature_title(root.signature))} ({severity})",
         "",
     )
     yield from (escaped(root.message), "")

@@ -24,10 +24,14 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     ended = describe.ending(run, diagnosis)
     if ended:
         lines.append(f"{ended}; before that:" if diagnosis.incidents else ended)
-    acted = describe.acted(run)
-    lines += _incidents(diagnosis, WORST - bool(acted))
+    acted, withdrawn = describe.acted(run), describe.withdrawn(run, diagnosis)
+    lines += _incidents(diagnosis, WORST - bool(acted) - bool(withdrawn))
     if not diagnosis.incidents and describe.steps_of(run, diagnosis):
-        lines.append("nothing abnormal before that" if ended else "nothing abnormal was seen")
+        seen = "nothing abnormal before that" if ended else "nothing abnormal was seen"
+        lines.append("; ".join(filter(None, (seen, describe.unjudged(run)))))
+    if withdrawn:
+        told = f"withdrawn: {', '.join(withdrawn)}, told while it trained; the whole run does not bear it out"
+        lines.append(told)
     if acted:
         lines.append(f"interventions: {acted}")
     spent = cost(run, diagnosis)
@@ -38,9 +42,9 @@ def summary_lines(run: Run, diagnosis: Diagnosis, *, width: int = 70, encoding: 
     if unseen:
         lines.append(f"not observed: {', '.join(unseen)}")
     plain = [speakable(shortened(line), encoding) for line in lines]
-    told = [textwrap.shorten(line, width, placeholder=" ...") for line in plain]
+    short = [textwrap.shorten(line, width, placeholder=" ...") for line in plain]
     following = speakable(f"next: {'   '.join(describe.next_commands(run, diagnosis))}", encoding)
-    return [_first(run, diagnosis, width, encoding), *told, following]
+    return [_first(run, diagnosis, width, encoding), *short, following]
 
 
 def alert_line(diagnosis: Diagnosis, finding: Finding, encoding: str = "utf-8") -> str:
@@ -65,7 +69,9 @@ def _incidents(diagnosis: Diagnosis, most: int) -> list[str]:
 
 def _headline(diagnosis: Diagnosis, incident: Incident) -> str:
     root, culprit = diagnosis.findings[incident.root], incident.culprit
-    line = f"{str(incident.severity).upper():8} {root.signature} since step {count(incident.onset_step)}"
+    line = f"{str(root.severity).upper():8} {root.signature} since step {count(incident.onset_step)}"
+    graver = describe.graver(diagnosis, incident)
+    line += f", {graver}," if graver else ""
     if root.sites and root.sites[0] != "run":
         first, *others = root.sites
         source = f" ({describe.nearby(culprit.source)})" if culprit and culprit.source else ""

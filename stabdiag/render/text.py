@@ -67,9 +67,11 @@ def _incident(
     lines: Lines, run: Run, diagnosis: Diagnosis, rank: int, incident: Incident, verbose: bool
 ) -> None:
     root = diagnosis.findings[incident.root]
-    severity = str(incident.severity)
+    severity = str(root.severity)
     label = f"{rank} {severity.upper()}"
-    title = describe.signature_title(root.signature)
+    title = ", ".join(
+        filter(None, (describe.signature_title(root.signature), describe.graver(diagnosis, incident)))
+    )
     lines.item(label, title, column=COLUMN, style="bold", label_style=SEVERITY_STYLE[severity])
     _item(lines, "what", root.message)
     if describe.place(root):
@@ -87,7 +89,7 @@ def _incident(
     for i, fix in enumerate(incident.fixes if verbose else incident.fixes[:FIXES]):
         _fix(lines, "fix" if i == 0 else "or", fix, verbose)
     for i, finding in enumerate(describe.symptoms(diagnosis, incident)):
-        _item(lines, "led to" if i == 0 else "", _short(finding))
+        _item(lines, "led to" if i == 0 else "", f"{finding.severity}: {_short(finding)}")
     _item(lines, "kept", describe.kept_steps(run, incident))
 
 

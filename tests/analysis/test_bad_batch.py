@@ -20,3 +20,14 @@ def test_no_batch_is_bad_to_a_model_that_ignores_its_input(level, severity):
     run = run_of(series, sites={"targets": [Site("targets", "cross-entropy")]}, events=[classes])
     (finding,) = SIGNATURES["bad-batch"](run)
     assert (finding.severity, finding.onset_step) == (severity, 250)
+
+
+def test_a_batch_is_measured_against_the_threshold_of_what_stands_out():
+    rng = np.random.default_rng(0)
+    surprise = np.clip(0.1 * rng.standard_normal(400), -0.2, 0.2)
+    surprise[250] = 1.0
+    loss = 2.0 + 0.05 * rng.standard_normal(400)
+    series = {"run.loss": loss, "targets.surprise": surprise}
+    (finding,) = SIGNATURES["bad-batch"](run_of(series, sites={"targets": ["cross-entropy"]}))
+    assert finding.onset_step == 250
+    assert finding.threshold == SIGNATURES["bad-batch"].thresholds["z"] < finding.value

@@ -217,6 +217,7 @@ def aged(ages, loss=None, **more):
 
 def test_a_lost_state_is_dated_by_the_first_step_of_the_new_one():
     finding = only("optimizer-state-lost", aged(np.r_[1:201, 1:201], loss=risen(201, 20)))
+    assert (finding.value, finding.threshold) == (200.0, 20.0)
     assert finding.onset_step == 200
     assert finding.facts["age_before"] == 200
     assert finding.severity == Severity.warning

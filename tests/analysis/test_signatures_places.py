@@ -8,6 +8,7 @@ from stabdiag.analysis.losscurve import harmed, loss_curve
 from stabdiag.analysis.updates import updates
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Severity
+from stabdiag.core.run import RunInfo
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
@@ -319,3 +320,16 @@ def test_a_divergence_that_explodes_is_measured_by_what_crossed_its_threshold():
     assert (by_size.value, by_size.threshold) == (30.0, 10.0)
     # No variance of 1.8 makes a divergence of more than 0.1 nat: what is infinite is a logarithm of zero.
     assert not list(SIGNATURES["vae-kl-explosion"](latent(0.6, np.inf)))
+
+
+def test_while_a_run_goes_on_its_first_steps_are_no_starvation():
+    def creeping(info, steps):
+        ratio = np.full((steps // 10, 4), 2e-5)
+        sites = {"update": [Site("update", f"layers.{i}.weight", shape=(8, 8)) for i in range(4)]}
+        series = {"run.loss": np.full(steps, 2.0), "run.lr": np.full(steps, 1e-3), "update.ratio": ratio}
+        return run_of(series, sites=sites, steps={"update": np.arange(0, steps, 10)}, info=info)
+
+    over, going_on = RunInfo(started=1.0, ended=2.0), RunInfo(started=1.0)
+    assert "with" not in only("lr-starvation", creeping(over, 400)).message
+    assert not list(SIGNATURES["lr-starvation"](creeping(going_on, 400)))
+    assert list(SIGNATURES["lr-starvation"](creeping(going_on, 1200)))

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from stabdiag.core.diagnosis import Batch, Culprit, Diagnosis, FirstMover
+from stabdiag.core.finding import Severity
 from stabdiag.core.run import Run
 from stabdiag.render import describe
 from stabdiag.render.json_report import render_json, report_schema
@@ -113,3 +114,24 @@ def test_the_lead_is_told_as_finely_as_it_is_known(change: dict[str, int], words
 )
 def test_a_title_within_a_sentence_begins_small_unless_with_a_name(title: str, inside: str) -> None:
     assert describe.running(title) == inside
+
+
+def test_a_root_has_its_own_severity_and_what_followed_is_said_to_be_worse(
+    failed_run: Run, failed_diagnosis: Diagnosis
+) -> None:
+    mild, *others = failed_diagnosis.findings
+    led = replace(failed_diagnosis, findings=(replace(mild, severity=Severity.warning), *others))
+    told = {
+        "terminal": _terminal(failed_run, led),
+        "markdown": render_markdown(failed_run, led),
+        "summary": summary_lines(failed_run, led, width=120)[2],
+        "page": " ".join(render_page(failed_run, led).split()),
+    }
+    assert "1 WARNING activations out of hand, with critical consequences" in told["terminal"]
+    assert "led to critical: The loss rises" in told["terminal"]
+    assert "activations out of hand (warning, with critical consequences)" in told["markdown"]
+    assert told["summary"].startswith("WARNING activations-out-of-hand since step 1,430, with critical")
+    assert '<span class="badge warning">1 · warning</span> activations out of hand' in told["page"]
+    assert '<span class="badge critical">with critical consequences</span>' in told["page"]
+    for same in (_terminal(failed_run, failed_diagnosis), render_page(failed_run, failed_diagnosis)):
+        assert "consequences" not in same

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stabdiag.core.diagnosis import Diagnosis
+from stabdiag.core.event import Event
 from stabdiag.core.run import Run, RunInfo
 from stabdiag.core.synthetic import run_of
 from stabdiag.render.summary import summary_lines
@@ -159,3 +160,30 @@ def test_a_loss_that_ends_infinite_is_not_said_to_be_no_number(stable: Callable[
         lost = np.array([0.0, 0.0, 0.0, 1.0])
         run = run_of({"run.loss": np.array([3.0, 2.0, 2.5, last]), "run.nonfinite": lost})
         assert f"3 to {word}, lowest 2 at step 1" in _text(run, stable(run), io.StringIO())
+
+
+def test_what_was_told_while_it_trained_and_does_not_hold_is_withdrawn_in_a_word(
+    failed_run: Run, failed_diagnosis: Diagnosis
+) -> None:
+    told = [
+        Event("finding", 0.0, 35, 0, {"signature": signature, "severity": "warning"})
+        for signature in ("gan-imbalance", "loss-divergence", "frozen-parameters", "gan-imbalance")
+    ]
+    run = replace(failed_run, events=(*failed_run.events, *told))
+    lines = summary_lines(run, failed_diagnosis, width=120)
+    assert len(lines) <= 8
+    (line,) = (line for line in lines if line.startswith("withdrawn"))
+    assert line.startswith("withdrawn: gan-imbalance, frozen-parameters, told while it trained")
+    assert not any("withdrawn" in line for line in summary_lines(failed_run, failed_diagnosis, width=120))
+
+
+def test_a_clean_verdict_says_what_it_could_not_judge(stable: Callable[[Run], Diagnosis]) -> None:
+    out_of_sight = ("training", "the optimizer LBFGS", "curvature")
+    events = [Event("coverage", 0.0, 0, 0, {"what": what, "because": "hidden"}) for what in out_of_sight]
+    run = run_of({"run.loss": np.ones(5)}, events=events)
+    told = "training and the optimizer LBFGS could not be judged"
+    text = " ".join(_text(run, stable(run), io.StringIO()).split())
+    assert f"Stable: no instability in 5 steps; {told}." in text
+    assert f"nothing abnormal was seen; {told}" in summary_lines(run, stable(run), width=120)
+    seen = run_of({"run.loss": np.ones(5)}, events=events[2:])
+    assert "Stable: no instability in 5 steps." in _text(seen, stable(seen), io.StringIO())

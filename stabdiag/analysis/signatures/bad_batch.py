@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +118,7 @@ def bad_batch(
     for step, value in _samples(run, sample):
         if step not in found:
             found[step] = _Outlier(step, "targets.outlying", value)
+    limits = {"run.loss": loud, "targets.surprise": z, "targets.outlying": sample}
     kept = [found[step] for step in sorted(found) if step >= start and not _thrown_off(run, step)]
     whole = [o for o in kept if o.series != "targets.outlying"]
     single = [o for o in kept if o.series == "targets.outlying"]
@@ -128,7 +129,7 @@ def bad_batch(
             # Of many most: the tail of a task that is nearly solved has one of any kind.
             harms = [_as_a_whole(run, o.step, sample, loud) or _lasts(run, o.step) for o in group]
             grave = float(np.mean(harms)) > 0.5
-            yield _finding(run, group, loud, harmful if grave else math.inf, len(part))
+            yield _finding(run, group, limits, harmful if grave else math.inf, len(part))
 
 
 def _thrown_off(run: Run, step: int) -> bool:
@@ -169,8 +170,11 @@ def _samples(run: Run, z: float) -> list[tuple[int, float]]:
     return [(step, min(value, before[step])) for step, value in within.items() if step in before]
 
 
-def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count: int) -> Finding:
-    """`harmful`: by how much a batch has to raise the loss to be more than worth knowing."""
+def _finding(
+    run: Run, group: list[_Outlier], limits: Mapping[str, float], harmful: float, count: int
+) -> Finding:
+    """`limits`: series -> deviations above which a batch stands out. `harmful`: by how much one has to raise
+    the loss to be more than worth knowing."""
     worst = max(group, key=lambda outlier: outlier.z)
     step, loss = worst.step, history(run, "run.loss")
     value, usual = loss.at(step), loss.usual(step)
@@ -202,13 +206,13 @@ def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count
     )
     # To a model that ignores its input no batch is worse than another: it is the model that is unsteady.
     learned = usual is None or not usual >= IGNORES * constant_answer(run)[0]
-    severe = worst.series != "targets.outlying" and (worst.z > loud or len(group) > LISTED) and rise > harmful
+    loud = worst.series != "targets.outlying" and (worst.z > limits["run.loss"] or len(group) > LISTED)
     site = inputs[0].name if inputs else "run"
     evidence = [Evidence(worst.series, (run.table(worst.series).names[0],))]
     if inputs and "batch.fingerprint" in run:
         evidence.insert(0, Evidence("batch.fingerprint", (site,)))
     return Finding(
-        severity=Severity.warning if severe and learned else Severity.info,
+        severity=Severity.warning if loud and rise > harmful and learned else Severity.info,
         confidence=float(np.clip(0.5 + worst.z / 60, 0.5, 0.95)),
         sites=(site,),
         onset_step=group[0].step,
@@ -216,7 +220,7 @@ def _finding(run: Run, group: list[_Outlier], loud: float, harmful: float, count
         last_step=group[-1].step,
         message=told,
         value=worst.z,
-        threshold=loud,
+        threshold=limits[worst.series],
         evidence=tuple(evidence),
         facts=facts,
     )

@@ -11,6 +11,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.episodes import mostly_to_the_end
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.history import history
+from stabdiag.analysis.incomparable import targets_move
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
@@ -55,7 +56,8 @@ def gan_imbalance(
     Look-alikes: balanced games have losses that hardly move: 1.1 to 1.4 (2 ln 2) of the discriminator, 0.7
     to 1 of the generator. A discriminator at 0.4 beside a generator at 3.6 still teaches: its gradient does
     not fade. Critics without a floor (Wasserstein) have no loss that saturates. A critic of values that
-    converges beside a policy whose loss falls.
+    converges beside a policy: it is taught by targets, made of values that grow with the policy, where a
+    discriminator's are real and made for ever; such targets are no game's.
 
     Fixes: a smaller learning rate of the side that wins, or fewer of its steps; a gradient penalty;
     smoothed labels; noise on the inputs.
@@ -76,6 +78,8 @@ def gan_imbalance(
     loss, norm = run.table("side.loss"), run.table("side.grad_norm")
     if len(loss.sites) != 2:
         raise NotEvaluable(f"{len(loss.sites)} optimizers have a loss of their own, not two")
+    if targets_move(run):
+        raise NotEvaluable("the targets grow while it trains: values of a policy, and no game")
     rows = np.isfinite(loss.values).all(axis=1) & np.isfinite(norm.values).all(axis=1)
     if rows.sum() < RECORDS or loss.steps[rows][-1] - loss.steps[rows][0] < persists:
         raise NotEvaluable(f"both sides were measured together at only {int(rows.sum())} steps")
@@ -206,6 +210,16 @@ def _the_generator_hardly_moves(rng: np.random.Generator) -> Run:
 @gan_imbalance.quiet_on
 def _slower_and_holds_its_own(rng: np.random.Generator) -> Run:
     return _paced(rng, np.tile([1.2, 0.9], (60, 1)), (3e-2, 1e-4))
+
+
+@gan_imbalance.quiet_on
+def _a_critic_of_values_that_grow(rng: np.random.Generator) -> Run:
+    course = np.exp(-np.arange(60) / 6)
+    loss = np.column_stack([1.39 * course + 1e-3, 0.2 + 6 * (1 - course)])
+    run = _run(rng, loss, np.column_stack([course + 5e-3, 0.2 + 1.5 * (1 - course)]))
+    size = (0.2 + 2 * (1 - np.exp(-np.arange(600) / 300))) * np.exp(0.05 * rng.standard_normal(600))
+    values = run_of({"targets.rms": size}, sites={"targets": [Site("targets", "mean-squared-error")]})
+    return Run(run.info, {**run.kinds, **values.kinds}, run.events)
 
 
 @gan_imbalance.quiet_on

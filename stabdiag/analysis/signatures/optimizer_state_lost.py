@@ -104,8 +104,8 @@ def optimizer_state_lost(
         last_step=int(steps[lost[-1]]),
         message=f"The optimizer's state was empty again at step {steps[at]}, after {figure(ages[at - 1])} "
         f"steps{many}{then}.",
-        value=float(ages[at]),
-        threshold=grown,
+        value=interval if never else float(ages[at - 1]),
+        threshold=young if never else grown,
         evidence=(Evidence("run.optimizer_age", ("run",)), Evidence("run.loss", ("run",))),
         facts=facts if rate is None else {**facts, "lr": rate},
     )
