@@ -34,6 +34,10 @@ from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
 from stabdiag.store.events import EventLog
 
+LOOKS = 8
+"""Backward passes whose graphs are searched for modules that no optimizer led to: of players that take turns
+each has its own."""
+
 
 class Session:
     """Finds what is trained, and makes a recorder for it when training begins; a process that never
@@ -53,6 +57,7 @@ class Session:
         self._guard = Guard(self._failed)
         self._recorder: Recorder | None = None
         self._given: set[int] | None = None
+        self._looks = 0
         self._scaler_states: Any = None
         self._scaling: Any = None  # the scaler that multiplied a loss last
         self._optimizers: Instances[torch.optim.Optimizer] = Instances(torch.optim.Optimizer)
@@ -141,7 +146,8 @@ class Session:
             self._discovery.settle()
         if self._recorder is None:
             return
-        if self._given is None and not self._recorder.step and not self._recorder.backwards:
+        if self._given is None and self._looks < LOOKS:
+            self._looks += 1
             self._take_in_the_rest(roots)
         self._look_for_skipped_step()
         scaler = scaler_of(roots, self._scalers)

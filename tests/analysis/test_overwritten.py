@@ -22,7 +22,9 @@ def run(rise: np.ndarray | float = 0.0, *, steps=(AT,), noise: float = 0.03) -> 
     loss[AT:] += rise
     data = {"names": ["head.weight", "head.bias"], "count": 3, "share": 0.25}
     written = [Event("overwritten", 0.0, step, data=data) for step in steps]
-    return run_of({"run.loss": loss, "weight.absmax": np.ones((400, 5))}, events=written)
+    largest = np.ones((400, 5))
+    largest[AT:, 2] = 1e4  # as a flipped bit would make it
+    return run_of({"run.loss": loss, "weight.absmax": largest}, events=written)
 
 
 def test_a_write_that_the_loss_shows_is_the_root_and_put_down_to_the_script():

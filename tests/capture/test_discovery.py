@@ -261,6 +261,23 @@ def test_a_module_apart_that_no_optimizer_holds_is_found_unless_it_only_measures
     assert names == {"weight": True, "bias": True} | others
 
 
+def test_a_player_whose_optimizer_holds_the_other_is_found_at_its_own_backward_pass(session, found, healthy):
+    generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
+    optimizers = [torch.optim.Adam(critic.parameters(), lr=1e-3) for _ in range(2)]  # both of the critic
+    for _ in range(3):
+        for fake, optimizer in (
+            (generator(torch.randn(2, 4)).detach(), optimizers[0]),
+            (None, optimizers[1]),
+        ):
+            optimizer.zero_grad()
+            critic(generator(torch.randn(2, 4)) if fake is None else fake).mean().backward()
+            optimizer.step()
+    run = found()
+    healthy(run)
+    owned = {site.name: site.optimized for site in run.sites("weight")}
+    assert sorted(owned.values()) == [False, False, True, True]
+
+
 def test_a_parameter_of_no_dimension_is_a_vector_of_one_and_no_matrix(session, found, healthy):
     model = nn.Linear(4, 2)
     model.temperature = nn.Parameter(torch.tensor(1.0))

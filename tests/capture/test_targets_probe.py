@@ -211,3 +211,33 @@ def test_a_loss_that_is_infinite_is_told_as_such(watch, at, healthy):
     run = trained(watch, model, [(x, y)] * 2, F.cross_entropy)
     healthy(run)
     assert math.isnan(at(run, "targets.loss", -1)["cross-entropy"])
+
+
+@pytest.mark.parametrize("sort", [False, True])
+def test_a_batch_of_one_kind_varies_less_than_all(watch, sort):
+    torch.manual_seed(0)
+    model, labels = nn.Linear(3, 4), torch.randint(4, (640,))
+    if sort:
+        labels = labels.sort().values
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=1) as recording:
+        for batch in labels.split(32):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(torch.randn(32, 3)), batch).backward()
+            optimizer.step()
+    own, whole = (recording.run.table(f"targets.{name}").first() for name in ("own", "constant"))
+    counts = torch.stack([batch.bincount(minlength=4) for batch in labels.split(32)]).double()
+    shares = counts / 32
+    oracle = torch.special.entr(shares).sum(1) + ((counts > 0).sum(1) - 1) / 64
+    np.testing.assert_allclose(own, oracle.numpy(), rtol=1e-4, atol=1e-6)
+    assert (np.median(own) < 0.2 * whole[-1]) == sort
+
+
+def test_a_batch_of_few_targets_tells_nothing_of_their_order(watch):
+    model = nn.Linear(3, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=1) as recording:
+        for _ in range(3):
+            nn.functional.cross_entropy(model(torch.randn(7, 3)), torch.zeros(7, dtype=torch.long)).backward()
+            optimizer.step()
+    assert np.isnan(recording.run.table("targets.own").first()).all()

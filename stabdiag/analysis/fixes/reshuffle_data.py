@@ -27,6 +27,8 @@ def reshuffle_data(run: Run, finding: Finding) -> Change:
     if "repeated" in facts:
         told = f"{facts['distinct']:.0f} different batches came {figure(facts['passes'])} times each"
         told += f", the first again at step {facts['first_repeat']:.0f}"
+    if "mixed" in facts:
+        told = f"the targets of one batch vary by {facts['mixed']:.0%} of what all vary by"
     return Change(
         f"shuffle with a new seed in each epoch, and restore the sampler on resume: {told}",
         "def loader_of(epoch):\n"

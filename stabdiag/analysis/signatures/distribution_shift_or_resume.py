@@ -19,6 +19,7 @@ from stabdiag.analysis.level_shift import SPAN, Shift, level_shift, noise_of, re
 from stabdiag.analysis.losscurve import LossCurve, loss_curve
 from stabdiag.analysis.relearning import relearning
 from stabdiag.analysis.robust import median, spread
+from stabdiag.analysis.sorted_data import ALIKE, SortedData, sorted_data
 from stabdiag.analysis.step_size import ratio_near, schedule
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import MissingSeries, Run
@@ -51,7 +52,7 @@ class _Moved(NamedTuple):
         "update-ratio-high",
         "overfitting",
     ),
-    causes=("distribution-shift", "repeated-data", "benign-transient"),
+    causes=("sorted-data", "distribution-shift", "repeated-data", "benign-transient"),
 )
 def distribution_shift_or_resume(
     run: Run,
@@ -76,7 +77,10 @@ def distribution_shift_or_resume(
     floating input, which is no recurrent state that the model put out, changes its level by more than
     `input_z` deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by
     `leap` of the progress. A warning where the loss stays above what it was, or rose by a quarter of the
-    progress, or evaluations got worse at once; a change of the input alone is info.
+    progress, or evaluations got worse at once; a change of the input alone is info. And where the targets of
+    a batch, of eight or more, vary by less than half of what all targets vary by, in the median of twelve
+    batches, as the costs of the best constant answers tell: a warning where labels vary by less than a
+    quarter, or the mean loss of the second half is above 0.7 of that cost, else info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -90,8 +94,12 @@ def distribution_shift_or_resume(
 
     Reference: Zeng et al. 2022 (GLM-130B, arXiv 2210.02414).
 
-    Facts: before, after, z, end (of the loss); input_shift (deviations), evaluation_rise where known.
+    Facts: before, after, z, end (of the loss); input_shift (deviations), evaluation_rise where known; of
+    sorted data: mixed (share), own, constant (what constant answers cost).
     """
+    if (order := sorted_data(run)) is not None:
+        yield _in_order(run, order)
+        return
     curve = loss_curve(run, least=4 * SPAN)
     kept = np.isfinite(curve.values)
     loss = History(curve.steps[kept], curve.values[kept])
@@ -118,6 +126,26 @@ def distribution_shift_or_resume(
         ):
             return
     yield _finding(run, curve, loss, jump, moved, leap, z)
+
+
+def _in_order(run: Run, order: SortedData) -> Finding:
+    site = run.table("targets.own").names[0]
+    mixed = order.own / order.constant
+    return Finding(
+        severity=Severity.warning if order.grave else Severity.info,
+        confidence=0.9,
+        sites=(site,),
+        onset_step=order.since,
+        peak_step=order.since,
+        last_step=run.steps - 1,
+        message=f"The targets of a batch vary by {mixed:.0%} of what all targets vary by: the best constant "
+        f"answer to one batch costs {figure(order.own)}, to all {figure(order.constant)}. The data come in "
+        "an order.",
+        value=mixed,
+        threshold=ALIKE,
+        evidence=(Evidence("targets.own", (site,)), Evidence("run.loss", ("run",))),
+        facts={"mixed": mixed, "own": order.own, "constant": order.constant},
+    )
 
 
 def _unexplained(

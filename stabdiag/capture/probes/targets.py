@@ -26,11 +26,13 @@ from stabdiag.stats.targets import (
 )
 
 MOST_SAMPLES = 4096
+LEAST_OWN = 8
 CLASSES = ("NllLoss", "NllLoss2D")
 VALUES = ("MseLoss", "BinaryCrossEntropyWithLogits", "BinaryCrossEntropy")
 ROBUST = ("SmoothL1Loss", "HuberLoss")
 STATISTICS = (
-    "loss", "spread", "max", "worst", "outlying", "surprise", "surprised", "agreement", "constant", "seen",
+    "loss", "spread", "max", "worst", "outlying", "surprise", "surprised", "agreement", "constant", "own",
+    "seen",
     "rms",
 )  # fmt: skip
 
@@ -60,7 +62,8 @@ class TargetsProbe(Probe):
     agreement  share of these rows whose likeliest class is the label's
     constant   loss of the best constant answer to all targets seen so far: entropy of the labels'
                frequencies, variance of values; in the standard tier
-    seen       number of targets that this is known of
+    own        the same of this batch's targets alone, of eight or more: as much where they are mixed well
+    seen       number of targets that `constant` is known of
     rms        of the batch's targets themselves, where they are values and not classes
 
     Read off the node nearest to the root of the loss's graph: cross-entropy, mean squared error, binary
@@ -75,6 +78,7 @@ class TargetsProbe(Probe):
         super().__init__(subject)
         self._site: tuple[Site, ...] = ()
         self._constant: Constant | None = None
+        self._own: Constant | None = None
         self._tier = Tier.NONE
         self._samples_before = 0
         self._taken: dict[str, torch.Tensor] = {}
@@ -100,18 +104,18 @@ class TargetsProbe(Probe):
         if asked.node not in CLASSES:
             self._taken[f"values:{number}"] = _squares(asked.targets)
         if self._tier >= Tier.STANDARD and asked.node not in ROBUST:
-            if self._constant is None:
-                classes = asked.answer.shape[1] if asked.node in CLASSES else 0
-                values = Columns(asked.node != "MseLoss")
-                self._constant = Frequencies(classes, asked.ignored) if classes else values
-            self._constant.add(asked.targets)
+            self._constant = self._constant or _constant(asked)
+            self._own = self._own or _constant(asked)
+            for answer in (self._constant, self._own):
+                answer.add(asked.targets)
 
     def harvest(self) -> Harvest | None:
         taken, self._taken, self._samples_before = self._taken, {}, 0
         if not taken:
             return None
-        if self._tier >= Tier.STANDARD and self._constant is not None:
-            taken["constant"] = self._constant.costs()
+        own, self._own = self._own, None
+        if self._tier >= Tier.STANDARD and self._constant is not None and own is not None:
+            taken["constant"] = torch.stack([self._constant.costs(), own.costs()])
         return Harvest(taken, self._finish)
 
     def _finish(self, arrays: Arrays, _scale: float) -> Measured:
@@ -131,10 +135,17 @@ class TargetsProbe(Probe):
             total, count = np.sum(np.stack(values).astype(np.float64), axis=0)
             found["rms"] = float(np.sqrt(total / count)) if count else np.nan
         if "constant" in arrays:
-            found["constant"], found["seen"] = (float(value) for value in arrays["constant"])
+            (found["constant"], found["seen"]), (own, count) = arrays["constant"].tolist()
+            found["own"] = own if count >= LEAST_OWN else np.nan
         found["nonfinite"] = float(np.isinf(losses).any())
         columns = {name: np.array([value], np.float32) for name, value in found.items()}
         return Measured([Row("targets", self._site, columns)])
+
+
+def _constant(asked: Asked) -> Constant:
+    if asked.node in CLASSES:
+        return Frequencies(asked.answer.shape[1], asked.ignored)
+    return Columns(asked.node != "MseLoss")
 
 
 def _squares(targets: torch.Tensor) -> torch.Tensor:

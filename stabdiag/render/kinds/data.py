@@ -15,6 +15,7 @@ TARGETS = {
     "surprised": "standard deviations",
     "agreement": "share of labels",
     "constant": "loss",
+    "own": "loss",
     "seen": "targets",
     "rms": "unit of the targets",
 }
