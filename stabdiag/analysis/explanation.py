@@ -92,6 +92,10 @@ class Explanation:
             return False
         if "impossible" in second.facts:
             return False  # a contradiction in what is computed: no course of the training brings that about
+        if "by_construction" in second.facts:
+            return False  # it is written so, whatever comes of it
+        if "by_construction" in first.facts and first.severity is Severity.info:
+            return False  # it did no harm, and it is no more at any other step
         mutual = first.signature in self._follows[second.signature]
         if mutual and not self.precedence[a] < self.precedence[b]:
             return False

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stabdiag.analysis.draws import drawn
 from stabdiag.analysis.memory import once
+from stabdiag.analysis.pretrained import pretrained
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 
@@ -36,7 +38,8 @@ class Gain(NamedTuple):
 
 @once
 def wide_weights(run: Run) -> list[Gain]:
-    """Those that begin with a gain of `WIDE` and more, in the order of the forward pass."""
+    """Those that begin with a gain of `WIDE` and more, in the order of the forward pass. Of a model that was
+    trained before only those that are trained on and still as they were drawn: a new head, nothing loaded."""
     if "initial.rms" not in run:
         return []
     table = run.table("initial.rms")
@@ -47,6 +50,8 @@ def wide_weights(run: Run) -> list[Gain]:
         for site, rms in zip(table.sites, table.values[0].astype(np.float64), strict=True)
         if _is_matrix(site)
     ]
+    if pretrained(run) is not None:
+        gains = [gain for gain in gains if gain.site.trainable and drawn(run).get(gain.site)]
     return sorted((gain for gain in gains if WIDE <= gain.value < math.inf), key=lambda gain: gain.site.order)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stabdiag.analysis.memory import once
 from stabdiag.core.run import Run
 from stabdiag.core.site import Site
 
@@ -15,6 +16,9 @@ LINEAR = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTransp
 LARGEST = 1e6
 LARGEST_OF_LINEAR = 1e3
 """No initialization draws these: a linear layer of 64 inputs would multiply a signal by thousands."""
+
+SOME = 3
+"""Steps at which a gradient of zero has to be seen before it is one that stays."""
 
 SMALLEST = 1e-20
 """Matrices of nothing larger, zero apart, are bits that were meant for something else."""
@@ -57,6 +61,26 @@ def never_initialized(run: Run) -> Uninitialized | None:
     if zero.sum() >= 2 and zero.sum() > 0.5 * matrix.sum():
         return _found(table.sites, zero, absmax, "nothing but zeros", fatal=False)
     return None
+
+
+@once
+def stuck_at_zero(run: Run) -> tuple[Site, ...]:
+    """Trainable matrices that began as zeros and whose gradient was exactly zero at every recorded step, in
+    forward order: the two factors of a product, say, of which each multiplies the gradient of the other."""
+    if "initial.absmax" not in run or "grad.norm" not in run:
+        return ()
+    begun, norms = run.table("initial.absmax"), run.table("grad.norm")
+    if not len(begun.steps):
+        return ()
+    zeros = {
+        site.name
+        for site, largest in zip(begun.sites, begun.values[0], strict=True)
+        if largest == 0 and len(site.shape) > 1
+    }
+    measured = np.isfinite(norms.values)
+    still = (measured.sum(axis=0) >= SOME) & ~(measured & (norms.values != 0)).any(axis=0)
+    found = [site for site, zero in zip(norms.sites, still, strict=True) if zero and site.name in zeros]
+    return tuple(sorted((s for s in found if s.trainable), key=lambda site: site.order))
 
 
 def _found(

@@ -42,7 +42,7 @@ def rich_run(**changes):
     groups = [{"lr": 0.3, "betas": [0.9, 0.999], "weight_decay": 0.5}]
     events = [
         Event("optimizer", 0.0, data={"name": "AdamW", "groups": groups}),
-        Event("loss", 0.0, data={"function": "cross-entropy", "classes": 128}),
+        Event("loss", 0.0, data={"function": "cross-entropy", "classes": 8}),
     ]
     sites = {"weight": weights, "update": updates, "grad": grads, "output": outputs, "batch": ["input"]}
     return run_of(series, sites=sites, events=events)
@@ -131,6 +131,12 @@ def test_most_fixes_have_something_to_say_of_a_run_with_everything_wrong():
 def test_a_learning_rate_is_raised_where_updates_are_tiny():
     run = rich_run(**{"update.ratio": np.full((STEPS, 6), 3e-5), "run.lr": np.full(STEPS, 1e-5)})
     assert "1e-05 → 0.001" in change("raise-learning-rate", run).text
+
+
+def test_a_schedule_that_never_left_zero_has_to_rise():
+    proposed = change("fix-schedule", rich_run(**{"run.lr": np.zeros(STEPS)}))
+    assert "zero at each of 200 steps" in proposed.text
+    assert "(step + 1) / warmup" in proposed.code
 
 
 def test_a_schedule_is_corrected_where_it_ran_out():

@@ -68,6 +68,18 @@ def test_two_independent_faults_stay_two_incidents_and_the_worse_comes_first():
     assert [names(findings, i) for i in incidents] == [["rate"], ["cut"]]
 
 
+def test_what_is_so_by_construction_follows_from_nothing_and_may_be_what_others_follow_from():
+    written = replace(found("growth", 10), facts={"by_construction": 1.0})
+    for others, count in (([found("rate", 0)], 2), ([found("dead", 12)], 1)):
+        assert len(fold(deep_run(), [*others, written])[1]) == count
+
+
+def test_a_construction_that_does_no_harm_brings_nothing_about():
+    note = replace(found("rate", 10, severity=Severity.info), facts={"by_construction": 1.0})
+    findings, incidents = fold(deep_run(), [note, found("growth", 12)])
+    assert [names(findings, i) for i in incidents] == [["growth"], ["rate"]]
+
+
 def test_an_effect_that_began_before_its_cause_is_not_folded():
     _, incidents = fold(deep_run(), [found("rate", 50), found("loss", 10)])
     assert len(incidents) == 2

@@ -9,8 +9,10 @@ from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
 from stabdiag.analysis.gain import WIDE, wide_weights
 from stabdiag.analysis.history import history
-from stabdiag.analysis.initial import never_initialized
+from stabdiag.analysis.initial import never_initialized, stuck_at_zero
+from stabdiag.analysis.pretrained import pretrained
 from stabdiag.analysis.robust import median
+from stabdiag.analysis.similarities import of_similarities
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -26,20 +28,30 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
     It is there at step 0, before any update: the loss is above that of a uniform guess, ln(classes),
     or the activations or gradients change by a factor of 30 and more through the depth, or one weight
     began with a gain (rms times the root of its fan-in) of 10 and more. What begins later has another
-    cause: usually the learning rate.
+    cause: usually the learning rate. Weights that were trained before have the scale that training gave
+    them; only a new layer among them counts.
 
     Reference: He et al., Delving Deep into Rectifiers, https://arxiv.org/abs/1502.01852; Glorot and
     Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010
     """
     case = Case()
+    wide, fresh = wide_weights(run), pretrained(run) is None
     if (empty := never_initialized(run)) is not None:
         case.speaks_for(
             0.97 if empty.fatal else 0.8,
             f"{empty.sites[0].name} held {empty.what} before the first step: its memory was never written to "
             "(`to_empty` without an initialization)",
         )
+    if finding.facts.get("zeros") and (stuck := stuck_at_zero(run)):
+        case.speaks_for(
+            0.9,
+            f"{stuck[0].name} began as zeros, as all did that it is multiplied with, and their gradients are "
+            "each other's products: they are zero for ever",
+        )
+    if not (fresh or wide):
+        return case.weight()
     loss, classes = history(run, "run.loss").at(0), run.fact("loss", "classes")
-    if loss is not None and isinstance(classes, int) and classes > 1:
+    if loss is not None and isinstance(classes, int) and classes > 1 and not of_similarities(run):
         guess = math.log(classes)
         excess = loss - guess
         case.speaks_for(
@@ -53,7 +65,7 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
         ("activations", activation_slope(run, 0, 0)),
         ("gradients", gradient_slope(run, 0, 0)),
     ):
-        if slope is not None:
+        if slope is not None and fresh:
             span = 10 ** abs(slope.per_layer * (slope.layers - 1))
             direction = "grow" if slope.per_layer > 0 else "shrink"
             case.speaks_for(
@@ -61,7 +73,7 @@ def bad_init_scale(run: Run, finding: Finding) -> Weight | None:
                 f"the {name} {direction} {figure(span)}-fold from the first to the last of {slope.layers} "
                 "layers at step 0",
             )
-    if wide := wide_weights(run):
+    if wide:
         widest = max(wide, key=lambda gain: gain.value)
         case.speaks_for(
             0.85 * ramp(widest.value, WIDE / 2, 2 * WIDE),

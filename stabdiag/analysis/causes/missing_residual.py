@@ -5,6 +5,7 @@ import numpy as np
 from stabdiag.analysis.anatomy import gradient_slope
 from stabdiag.analysis.case import Case, figure, ramp
 from stabdiag.analysis.catalogue import Weight, cause
+from stabdiag.analysis.pretrained import pretrained
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
 
@@ -21,7 +22,8 @@ def missing_residual(run: Run, finding: Finding) -> Weight | None:
     norm that changes by the same factor at each of many layers. A straight line of log gradient norm
     against depth, over six layers and more, is the sign. A saturating activation makes the same line;
     residual connections cure both. They also carry past a layer what tells tokens apart: where that is lost
-    with depth at the first step, before anything was learned, they are missing.
+    with depth at the first step, before anything was learned, they are missing (of a model that was trained
+    before, that says nothing).
 
     Reference: He et al., Deep Residual Learning, https://arxiv.org/abs/1512.03385; Dong et al.,
     Attention is not all you need, https://arxiv.org/abs/2103.03404
@@ -34,7 +36,7 @@ def missing_residual(run: Run, finding: Finding) -> Weight | None:
             f"the gradient norm changes by the same {abs(slope.per_layer):.2f} decades at each of "
             f"{slope.layers} layers, which skip connections would prevent",
         )
-    if finding.signature == "rank-collapse" and finding.onset_step == 0:
+    if finding.signature == "rank-collapse" and finding.onset_step == 0 and pretrained(run) is None:
         case.speaks_for(*_lost_with_depth(run))
     return case.weight()
 

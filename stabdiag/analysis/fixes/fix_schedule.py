@@ -17,7 +17,11 @@ def fix_schedule(run: Run, finding: Finding) -> Change | None:
     end with the last step. After a resume, load the scheduler's state as well as the optimizer's.
     """
     plan = schedule(run)
-    if not len(plan.rate) or plan.peak <= 0:
+    if not len(plan.rate):
+        return None
+    if not plan.rate.values.any():
+        return _rises(run)
+    if plan.peak <= 0:
         return None
     abrupt = plan.jump(finding.onset_step - 10, finding.onset_step)
     low = np.flatnonzero((plan.rate.values < 0.01 * plan.peak) & (plan.rate.steps > plan.warmup))
@@ -32,6 +36,18 @@ def fix_schedule(run: Run, finding: Finding) -> Change | None:
         f"total_steps = {run.steps}  # optimizer steps, not micro-batches\n"
         "scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(\n"
         f"    optimizer, T_max=total_steps, eta_min={0.1 * plan.peak:g}\n"
+        ")\n"
+        "# once a step, after optimizer.step():\n"
+        "scheduler.step()",
+    )
+
+
+def _rises(run: Run) -> Change:
+    return Change(
+        f"let the schedule rise: the learning rate was zero at each of {run.steps} steps (in whole numbers, "
+        "`step // warmup` is zero until the warm-up is over)",
+        "scheduler = torch.optim.lr_scheduler.LambdaLR(\n"
+        "    optimizer, lambda step: min(1.0, (step + 1) / warmup)  # of the learning rate of the optimizer\n"
         ")\n"
         "# once a step, after optimizer.step():\n"
         "scheduler.step()",

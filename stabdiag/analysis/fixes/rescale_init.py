@@ -1,29 +1,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from stabdiag.analysis.anatomy import activation_slope, gradient_slope
 from stabdiag.analysis.case import figure
 from stabdiag.analysis.catalogue import Change, fix
 from stabdiag.analysis.gain import Gain, wide_weights
 from stabdiag.analysis.history import history
-from stabdiag.analysis.initial import Uninitialized, never_initialized
+from stabdiag.analysis.initial import Uninitialized, never_initialized, stuck_at_zero
+from stabdiag.analysis.pretrained import pretrained
 from stabdiag.core.finding import Finding
 from stabdiag.core.run import Run
+from stabdiag.core.site import Site
 
 
 @fix("rescale-init", title="Initialize the weights at the scale that keeps the signal")
-def rescale_init(run: Run, finding: Finding) -> Change:
+def rescale_init(run: Run, finding: Finding) -> Change | None:
     """Draws weights with a variance of 2/fan-in before a rectifier, and 1/fan-in elsewhere.
 
     It costs a restart. It worked when the rms of the outputs is within a factor of 3 from the first to
     the last layer at step 0, and the first loss of a classifier is near ln(classes). Transformers use a
     standard deviation of 0.02, divided by √(2·layers) for projections back into the residual stream.
+    Weights that were trained before, or are not trained at all, are never drawn again.
     """
+    loaded = pretrained(run) is not None
     if (empty := never_initialized(run)) is not None:
-        return _write_to_all(empty)
-    if wide := wide_weights(run):
-        return _narrow(wide)
+        return _write_to_all(empty, loaded)
+    if finding.facts.get("zeros") and (stuck := stuck_at_zero(run)):
+        return _one_factor(stuck)
+    wide = wide_weights(run)
+    if trained := [gain for gain in wide if gain.site.trainable]:
+        return _narrow(trained)
+    if wide or loaded:
+        return None
     slope, backward = activation_slope(run, 0, 0), gradient_slope(run, 0, 0)
     loss = history(run, "run.loss").at(0)
     classes = run.fact("loss", "classes")
@@ -39,10 +49,12 @@ def rescale_init(run: Run, finding: Finding) -> Change:
             f"the first loss was {figure(loss)} where ln({classes}) = {figure(math.log(classes))} is right"
         )
     reason = " and ".join(told) or f"it began at step {finding.onset_step}"
+    some_frozen = any(not site.trainable for site in run.sites("initial"))
     return Change(
         f"initialize with the gain of the activation and the fan-in of the layer: {reason}",
         "def initialize(module):\n"
-        "    if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):\n"
+        "    if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))"
+        f"{' and module.weight.requires_grad' if some_frozen else ''}:\n"
         '        torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")\n'
         "        if module.bias is not None:\n"
         "            torch.nn.init.zeros_(module.bias)\n"
@@ -65,9 +77,24 @@ def _narrow(wide: list[Gain]) -> Change:
     )
 
 
-def _write_to_all(empty: Uninitialized) -> Change:
+def _one_factor(stuck: Sequence[Site]) -> Change:
+    # Of a product of low rank the factor with fewer rows is the one next to the input.
+    names = [site.name for site in stuck if site.shape[0] < site.shape[1]] or [s.name for s in stuck[::2]]
+    return Change(
+        f"draw one factor of each product at random and leave the other at zero: {names[0]} and what it is "
+        "multiplied with both began at zero, where neither has a gradient",
+        f"for name in {names!r}:\n    torch.nn.init.kaiming_uniform_(model.get_parameter(name), a=5**0.5)",
+    )
+
+
+def _write_to_all(empty: Uninitialized, loaded: bool) -> Change:
     modules = dict.fromkeys(site.module for site in empty.sites)
     named = ", ".join(list(modules)[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
+    if loaded:
+        return Change(
+            f"initialize what the checkpoint did not hold: {named} held {empty.what}",
+            f"for name in {list(modules)!r}:\n    model.get_submodule(name).reset_parameters()",
+        )
     return Change(
         f"initialize every module that has parameters of its own after to_empty: {named} held {empty.what}",
         'model.to_empty(device="cuda")\n'

@@ -14,6 +14,8 @@ from stabdiag.analysis.examples import outputs, weights
 from stabdiag.analysis.gain import WIDE, Gain, wide_weights
 from stabdiag.analysis.guessing import guessing
 from stabdiag.analysis.initial import LINEAR, Uninitialized, never_initialized
+from stabdiag.analysis.pretrained import pretrained
+from stabdiag.analysis.similarities import of_similarities
 from stabdiag.core.event import Event
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -59,10 +61,14 @@ def bad_initialization(
     the mean as torch's function has it, whatever the script makes of it, is more than `excess` nats above
     ln(classes), which a model without an opinion has; a warning from `severe` x ln(classes) above it. Or the
     rms of the outputs of the linear layers, the last one left out, changes steadily over 4 layers or more and
-    by more than `grows` times in all, or to less than `shrinks`.
+    by more than `grows` times in all, or to less than `shrinks`. Of a model that was trained before, which
+    uneven gains, a good first loss or matrices that no draw gives tell, only new layers that begin too wide
+    are spoken of. Logits that are similarities between samples have the scale of a temperature, and no
+    such reference.
 
     Look-alikes: single matrices of zeros are meant (output layers, gates). A loss far below ln(classes) is
-    a pre-trained model or a head that knows the class frequencies. A sum of several losses has no such
+    a pre-trained model or a head that knows the class frequencies; on other data than it learned from a
+    trained head is confidently wrong. A sum of several losses has no such
     reference. PyTorch's default initialisation lets activations shrink to the scale of the biases, which
     is harmless. Inputs in 0..255 do the same as large weights.
 
@@ -78,21 +84,24 @@ def bad_initialization(
     if (empty := never_initialized(run)) is not None:
         yield _never_written(empty)
         return
+    wide, loaded = wide_weights(run), pretrained(run)
+    if loaded is not None and not wide:
+        raise NotEvaluable(f"the weights were trained before: {loaded}")
     loss = run.table("run.loss")
     if not len(loss.steps) or loss.steps[0] != 0:
         raise NotEvaluable("step 0 was not recorded")
     classes = run.fact("loss", "classes")
-    if (guess := guessing(run)) is not None and loss.sites:
+    if (guess := guessing(run)) is not None and loss.sites and not of_similarities(run):
         expected = math.log(classes)
         found = float(loss.first()[0]) * expected / guess
         if found - expected > excess:
             yield _confidently_wrong(run, found, expected, float(classes), excess, severe)
             return
-    steady = list(_over_the_depth(run, grows, shrinks)) if "output.rms" in run else []
-    if steady or not (wide := wide_weights(run)):
-        yield from steady
-    else:
+    judged = "output.rms" in run and loaded is None
+    steady = list(_over_the_depth(run, grows, shrinks)) if judged else []
+    if wide and not steady:
         yield _too_wide(wide)
+    yield from steady
 
 
 def _never_written(empty: Uninitialized) -> Finding:
@@ -239,6 +248,13 @@ def _two_gates_of_zeros(rng: np.random.Generator) -> Run:
     rms = 0.05 + 0.01 * rng.random(6)
     rms[[1, 4]] = 0.0
     return _begun_with(rms, 4 * rms)
+
+
+@bad_initialization.quiet_on
+def _a_trained_head_on_other_labels(rng: np.random.Generator) -> Run:
+    run = _loss(17.9, rng)
+    gains = run_of({"normalization.gain": np.full((1, 2), 1.06)})
+    return Run(run.info, {**run.kinds, **gains.kinds}, run.events)
 
 
 @bad_initialization.quiet_on

@@ -51,13 +51,13 @@ def finetune_degeneration(
     """What it means: the first steps of a fine-tuning are so large that the weights that were loaded are
     lost, and it goes on from something worse than a good initialisation; or no gradient reaches them.
 
-    How it is detected: only in a run that did not begin with fresh weights: the gains of normalization
-    layers differ, or the first loss is below that of guessing. Within the `first` steps a step changes the
-    weights, in the median of the matrices, by more than the share `replaced`; or the loss, as the median of
-    3 steps, rises by more than `rise` of its first value and beyond its noise, and the update ratio is
-    above `ratio`, where it was recorded: a warning; critical where the loss ends above its start. Or it
-    makes no progress in 100 steps while the gradient norm falls below `vanished` of its first value: a
-    warning.
+    How it is detected: only in a run that did not begin with fresh weights: the gains of normalization layers
+    differ, the first loss is below that of guessing, or matrices hold what no initialization draws. Within
+    the `first` steps a step changes the weights, in the median of the matrices, by more than the share
+    `replaced`; or the loss, as the median of 3 steps, rises by more than `rise` of its first value and beyond
+    its noise, and the update ratio is above `ratio`, where it was recorded: a warning; critical where the
+    loss ends above its start. Or it makes no progress in 100 steps while the gradient norm falls below
+    `vanished` of its first value: a warning.
 
     Look-alikes: a new head begins at chance, and its loss may rise a little by its first steps. The loss on
     the old data rises in any fine-tuning. A resumed run without its optimizer state jumps likewise.

@@ -44,7 +44,8 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
 
     Reference: PyTorch, torch.optim: constructing an optimizer.
 
-    Facts: tensors, elements, share (of the trainable elements), in_optimizer (1 or 0).
+    Facts: tensors, elements, share (of the trainable elements), in_optimizer (1 or 0),
+    by_construction (1 where no optimizer holds them).
     """
     table = run.table("grad.norm")
     if len(table.steps) < records:
@@ -103,7 +104,8 @@ def frozen_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> I
                 "elements": float(elements),
                 "share": share,
                 "in_optimizer": float(held),
-            },
+            }
+            | ({} if held else {"by_construction": 1.0}),
         )
 
 

@@ -17,6 +17,9 @@ from stabdiag.core.run import Run, Table
 from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
+RECURRENT = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+"""Modules that hand a state on from one token to the next."""
+
 LAST = 3
 """Records that have to agree: while only the frequencies of tokens are learned, all of them look alike."""
 
@@ -47,6 +50,9 @@ def rank_collapse(
     Trained language models point into a narrow cone, by a few channels that are large at every token: the
     spread of the median channel does not see these. A classifier of sequences pools its tokens. A batch of
     one repeated text. Convolutions over time hold their channels in the place of tokens, and are left out.
+    The states of a recurrent network follow from one another, and are alike in any run of constant
+    predictions, without depth: no finding where tokens are alike from such a layer on and no attention
+    comes before it.
 
     Fixes: a residual connection around attention and feed-forward layer; a smaller initialisation of what
     they add; normalisation before, not after, the addition.
@@ -79,6 +85,8 @@ def rank_collapse(
     if not (late_cosine[0] < apart and collapsed[-1]):
         return
     first = int(np.flatnonzero(~collapsed)[-1]) + 1
+    if _by_recurrence(run, table.sites[order[first]]):
+        raise NotEvaluable("a recurrence carries its state from token to token: alike, but not by depth")
     names = tuple(table.names[i] for i in order[first:])
     above = (cosine[:, -1] > alike) & (cosine[:, 0] < apart) & (varied[:, -1] < spread)
     since = int(np.flatnonzero(~above)[-1]) + 1 if not above.all() else 0
@@ -119,6 +127,13 @@ def _predicts_each(run: Run, last: Site) -> bool:
     logits = {site.name for site in run.sites("logits")}
     shapes = [site.shape for site in run.sites("output") if site.name in logits]
     return tokens > 0 and any(shape and math.prod(shape[:-1]) == tokens for shape in shapes)
+
+
+def _by_recurrence(run: Run, first: Site) -> bool:
+    """Whether tokens became alike in, or after, a recurrent layer, with no attention before that."""
+    attention = [site.order for site in run.sites("attention")]
+    recurrent = [site.order for site in run.sites("output") if site.module_type in RECURRENT]
+    return any(at <= first.order for at in recurrent) and not any(at <= first.order for at in attention)
 
 
 def _hidden(run: Run, table: Table) -> list[int]:
@@ -166,6 +181,16 @@ def _alike_with_a_good_loss(rng: np.random.Generator) -> Run:
 def _channels_of_convolutions_over_time(rng: np.random.Generator) -> Run:
     cosine = 0.1 + 0.14 * np.arange(6) + 0.02 * rng.standard_normal((10, 6))
     return _run(cosine, 1.0 - cosine, _stuck(rng), "ParametrizedConv1d")
+
+
+@rank_collapse.quiet_on
+def _states_of_a_recurrence(rng: np.random.Generator) -> Run:
+    cosine = np.array([0.01, 0.02, 0.98]) + 0.005 * rng.standard_normal((10, 3))
+    run = _run(cosine, 1.0 - cosine, _stuck(rng))
+    outputs = [Site("output", "encoder", "Embedding", order=0), Site("output", "rnn", "LSTM", order=2)]
+    series = {"output.rms": np.ones((10, 2))}
+    kinds = {**run.kinds, **run_of(series, sites={"output": outputs}).kinds}
+    return Run(run.info, kinds, run.events)
 
 
 @rank_collapse.quiet_on

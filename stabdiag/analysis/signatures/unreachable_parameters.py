@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from stabdiag.analysis.catalogue import signature
 from stabdiag.analysis.depth import telling
 from stabdiag.analysis.evaluable import NotEvaluable
 from stabdiag.analysis.examples import weights
+from stabdiag.analysis.initial import stuck_at_zero
 from stabdiag.analysis.robust import Flags
 from stabdiag.core.finding import Evidence, Finding, Severity
 from stabdiag.core.run import Run
@@ -22,16 +24,20 @@ from stabdiag.core.synthetic import run_of
     title="Parameters that never receive a gradient",
     needs=("grad.nonfinite", "grad.norm"),
     explains=("context-blind-plateau", "loss-plateau", "update-ratio-low"),
-    causes=("detached-graph", "dying-relu", "parameters-not-optimized"),
+    causes=("detached-graph", "dying-relu", "parameters-not-optimized", "bad-init-scale"),
 )
-def unreachable_parameters(run: Run, *, records: float = 3.0, most: float = 0.5) -> Iterator[Finding]:
+def unreachable_parameters(
+    run: Run, *, records: float = 3.0, most: float = 0.5, few: float = 0.01
+) -> Iterator[Finding]:
     """What it means: the optimizer holds parameters that the loss does not depend on, as far as
     autograd knows: the graph is cut between them and the loss, or they are not used.
 
     How it is detected: a parameter that is trainable and in an optimizer had no gradient at any of the
     recorded steps, `records` or more, while others had one. Critical where it concerns more than the
-    share `most` of the trainable elements. Where its module never ran it is unused: a warning from 1 %
-    of the elements on. A gradient that is there and exactly zero at every step is told as info.
+    share `most` of the trainable elements. Where its module never ran it is unused, which is a warning from
+    the share `few` of the elements on: a matrix among a hundred alike, where norms and biases are less.
+    Likewise matrices that began as zeros and whose gradient is exactly zero at every step: both factors
+    of a product, of which neither leaves zero. Any other gradient of exactly zero at every step is info.
 
     Look-alikes: frozen tensors are not trainable. An expert or a branch that is used at times has a
     gradient at times. Weights whose gradient is small are not cut off: see vanishing-gradient.
@@ -41,7 +47,9 @@ def unreachable_parameters(run: Run, *, records: float = 3.0, most: float = 0.5)
 
     Reference: PyTorch, autograd mechanics; DistributedDataParallel, find_unused_parameters.
 
-    Facts: tensors, elements, share (of the trainable elements), ran (1 where their modules ran).
+    Facts: tensors, elements, share (of the trainable elements), ran (1 where their modules ran), zeros (1
+    where they began as zeros), by_construction (1, but for experts that do not run and gradients that
+    became zero).
     """
     counted, norms = run.table("grad.nonfinite"), run.table("grad.norm")
     if len(counted.steps) < records:
@@ -58,19 +66,28 @@ def unreachable_parameters(run: Run, *, records: float = 3.0, most: float = 0.5)
     with np.errstate(invalid="ignore"):
         nonzero: Flags = np.any((norms.values > 0) | (measured & np.isnan(norms.values)), axis=0)
     zero = [i for i in held if had[i] and measured[:, i].sum() >= records and not nonzero[i]]
+    began = {site.name for site in stuck_at_zero(run)}
+    stuck = [i for i in zero if counted.names[i] in began]
+    zero = [i for i in zero if counted.names[i] not in began]
     steps = int(counted.steps[0]), int(counted.steps[-1])
     for chosen, words in (
         (ran, "never receive a gradient although their modules run: the graph is cut after them"),
         (unused, "never receive a gradient: their modules do not run"),
+        (stuck, "began as zeros and receive gradients that are exactly zero at every step: they never leave"),
         (zero, "receive gradients that are exactly zero at every step"),
     ):
         if not chosen:
             continue
         share = sum(counted.sites[i].size for i in chosen) / max(trainable, 1)
         severity = Severity.critical if share > most else Severity.warning
-        if chosen is zero or (chosen is unused and share < 0.01):
+        if chosen is zero or (chosen in (unused, stuck) and share < few):
             severity = Severity.info
-        yield _finding(counted.sites, chosen, words, severity, share, steps)
+        facts = {"zeros": 1.0} if chosen is stuck else {}
+        # An expert that gets no tokens does not run, and a dead unit passes on zeros: training did that.
+        if chosen in (ran, stuck) or (chosen is unused and not run.sites("router")):
+            facts["by_construction"] = 1.0
+        found = _finding(counted.sites, chosen, words, severity, share, steps)
+        yield replace(found, facts={**found.facts, **facts})
 
 
 def _finding(
@@ -115,6 +132,16 @@ def _run(rng: np.random.Generator, missing: np.ndarray) -> Run:
 @unreachable_parameters.fires_on
 def _cut_graph(rng: np.random.Generator) -> Run:
     return _run(rng, np.broadcast_to(np.arange(6) < 2, (50, 6)))
+
+
+@unreachable_parameters.fires_on
+def _both_factors_of_products_at_zero(rng: np.random.Generator) -> Run:
+    run = _run(rng, np.zeros((50, 6), dtype=bool))
+    run.kinds["grad"].values["norm"][:, :4] = 0.0
+    begun = {f"initial.{what}": [[0.0] * 4 + [0.1] * 8] for what in ("absmax", "rms")}
+    sites = {"initial": weights("initial", 12)}
+    first = run_of({**begun, "initial.nonfinite": np.zeros((1, 12))}, sites=sites)
+    return Run(run.info, {**run.kinds, **first.kinds})
 
 
 @unreachable_parameters.quiet_on

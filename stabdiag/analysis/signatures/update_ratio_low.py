@@ -56,7 +56,8 @@ def update_ratio_low(
 
     Reference: Karpathy, A recipe for training neural networks, 2019.
 
-    Facts: update_ratio, healthy_ratio (the run's own, else 1e-3), lr, lr_peak, budget_left (share).
+    Facts: update_ratio, healthy_ratio (the run's own, else 1e-3), lr, lr_peak, budget_left (share),
+    by_construction (1 where the learning rate was zero from the first step to the last).
     """
     taken = updates(run)
     curve = loss_curve(run)
@@ -91,6 +92,8 @@ def _finding(run: Run, taken: Updates, start: int, healthy: float, left: float, 
     rates = schedule(run)
     facts = {"update_ratio": value, "healthy_ratio": healthy, "budget_left": left, "lr_peak": rates.peak}
     rate = rates.at(int(taken.steps[-1]))
+    if len(rates.rate) and not rates.rate.values.any():
+        facts["by_construction"] = 1.0  # no step was ever to be taken
     sites = telling(taken.names, -median(taken.ratio[start:], axis=0))
     return Finding(
         severity=Severity.warning,
