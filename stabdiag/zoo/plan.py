@@ -54,7 +54,7 @@ JUDGED = Part(
     "judged",
     (*CALIBRATION.architectures, *UNSEEN[0]),
     (*CALIBRATION.optimizers, *UNSEEN[1]),
-    seed=6001,
+    seed=7001,
     own=(*UNSEEN[0], *UNSEEN[1]),
     strong=2,
 )
