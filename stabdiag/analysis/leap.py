@@ -57,13 +57,13 @@ def leap(run: Run, step: int, *, within: int = 0, far: float = FAR, near: float 
 
 
 def growth(run: Run, step: int) -> float:
-    """How many times its usual the output that grew most had at the first record from `step` on; 1 where that
-    is not known."""
+    """How many times its usual the output that grew most had at the last record up to `step`, as the forward
+    pass comes before what the step does; 1 where that is not known."""
     if "output.absmax" not in run:
         return 1.0
     table = run.table("output.absmax")
-    row = int(np.searchsorted(table.steps, step))
-    if row < 3 or row == len(table.steps):
+    row = int(np.searchsorted(table.steps, step, side="right")) - 1
+    if row < 3:
         return 1.0
     usual = _usual(table.values, row)
     known = usual > 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from stabdiag.analysis.aftermath import followed, known_curve
 from stabdiag.analysis.case import figure
+from stabdiag.analysis.step_size import schedule
 from stabdiag.core.run import Run
 
 REACH = 20
@@ -41,14 +42,19 @@ class Overwrite(NamedTuple):
 
 
 def overwritten(run: Run) -> Overwrite | None:
-    """The first write that cost something: the loss had not risen in the steps before, rises within 20 steps
-    from the write on, and is higher at that step already. None where there is none: an average that is put in
-    and taken out again, a clipping of weights and a target network cost nothing."""
+    """The first write to weights that are trained that cost something: the loss had not risen in the steps
+    before, rises within 20 steps from the write on, and is higher at that step already; the learning rate was
+    the same, and the same write had not been borne before. None where there is none: an average that is put
+    in and taken out again, a clipping of weights and a target network cost nothing."""
     curve = known_curve(run)
     if curve is None:
         return None
+    borne, idle = set[tuple[str, ...]](), _without_gradient(run)
     for event in run.events_of("overwritten"):
-        step = event.step or 0
+        step, names = event.step or 0, tuple(event.data["names"])
+        if names in borne or idle.issuperset(names) or _rate_jumps(run, step):
+            continue
+        borne.add(names)
         at = int(np.searchsorted(curve.steps, step))
         rise = followed(curve, step, REACH)
         if rise is None or at >= len(curve.values):
@@ -58,7 +64,24 @@ def overwritten(run: Run) -> Overwrite | None:
         rose = rise.bad or (rise.level > CERTAIN and rise.share > 0.05)
         if rose and not then <= before:
             data = event.data
-            return Overwrite(
-                step, tuple(data["names"]), data["count"], data["share"], before, then, rise.lost
-            )
+            return Overwrite(step, names, data["count"], data["share"], before, then, rise.lost)
     return None
+
+
+def _without_gradient(run: Run) -> set[str]:
+    """Parameters that never had one, such as those of a target network."""
+    if "grad.norm" not in run:
+        return set()
+    table = run.table("grad.norm")
+    never = np.flatnonzero(~(table.values > 0).any(axis=0))
+    return {table.names[i] for i in never}
+
+
+def _rate_jumps(run: Run, step: int) -> bool:
+    """Whether the loss may rise for the learning rate, as where a cycle of it begins or a checkpoint brings
+    its own."""
+    if "run.lr" not in run:
+        return False
+    rates = schedule(run)
+    before, now = rates.at(step - 2), rates.at(step + 1)
+    return before is not None and now is not None and not 0.7 * before <= now <= 1.4 * before

@@ -14,11 +14,12 @@ LOOKS = 20
 
 class CarriedInputs:
     """Knows an input by its memory: a state that was detached lies where it was put out, and that memory is
-    not free meanwhile. The outputs of the first `LOOKS` calls are remembered, each until the next."""
+    not free meanwhile. The outputs of the first `LOOKS` calls are remembered, each until the next of the same
+    module."""
 
     def __init__(self) -> None:
-        self._given: list[Any] = []
-        self._made: list[Any] = []
+        self._given: dict[str, list[Any]] = {}
+        self._made: dict[str, list[Any]] = {}
         self._looks = LOOKS
         self._known: set[str] = set()
 
@@ -26,26 +27,30 @@ class CarriedInputs:
     def looking(self) -> bool:
         return self._looks > 0
 
-    def given(self, name: str, tensor: torch.Tensor) -> bool:
-        """Whether this input is now known to be carried, and was not before."""
+    def given(self, prefix: str, name: str, tensor: torch.Tensor) -> bool:
+        """Whether this input of the module of `prefix` is now known to be carried, and was not before."""
         if not self.looking and not self._made:
             return False
         own = _memory(tensor)
-        self._given.append(own)
-        found = name not in self._known and any(own == made and not made.expired() for made in self._made)
+        self._given.setdefault(prefix, []).append(own)
+        made = (memory for memories in self._made.values() for memory in memories)
+        found = name not in self._known and any(own == memory and not memory.expired() for memory in made)
         if found:
             self._known.add(name)
         return found
 
-    def put_out(self, output: Any) -> None:
+    def put_out(self, prefix: str, output: Any) -> None:
         """At the end of the call to which the inputs were `given`; one that is handed on is not its own."""
         self._looks -= 1
-        given, self._given = self._given, []
+        given = self._given.pop(prefix, [])
+        if not self.looking:
+            self._made.clear()
+            return
         made = (_memory(tensor) for _, tensor in tensors_in(output) if dense(local(tensor)))
-        self._made = [memory for memory in made if memory not in given] if self.looking else []
+        self._made[prefix] = [memory for memory in made if memory not in given]
 
     def end_step(self) -> None:
-        self._given = []
+        self._given.clear()
 
 
 def _memory(tensor: torch.Tensor) -> Any:

@@ -96,7 +96,8 @@ class FlatLoss:
 def _leaf(values: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
     """What stands in for `parameter`, with these `values`, flat."""
     shaped = values.view(real(parameter.detach()).shape)
-    whole = torch.view_as_complex(shaped) if parameter.is_complex() else shaped
+    # Not as a view: a part may begin at an odd place.
+    whole = torch.complex(*shaped.unbind(-1)) if parameter.is_complex() else shaped
     return whole.to(torch.promote_types(parameter.dtype, torch.float32)).detach().requires_grad_()
 
 

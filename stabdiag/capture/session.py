@@ -34,7 +34,7 @@ from stabdiag.core.cadence import Cadence
 from stabdiag.core.event import Event
 from stabdiag.store.events import EventLog
 
-LOOKS = 8
+LOOKS = 16
 """Backward passes whose graphs are searched for modules that no optimizer led to: of players that take turns
 each has its own."""
 
@@ -167,7 +167,9 @@ class Session:
             return
         modules = self._discovery.modules
         found = [module for module in owners(modules, reached) if module.training]
-        self._recorder.watch(found, self._discovery.compiled, modules)
+        # The hooks of this pass are set anew where something new is found, and then only.
+        if not known.issuperset(id(p) for module in found for p in module.parameters()):
+            self._recorder.watch(found, self._discovery.compiled, modules)
 
     def _look_for_skipped_step(self) -> None:
         """A scaler's bookkeeping is made anew by each update(): one since the last backward pass, and no
@@ -234,6 +236,7 @@ class Session:
         if self._recorder is not None:
             self._recorder.abandon()
             self._recorder = None
+        self._looks = 0
 
     def write_flight(self, because: str) -> None:
         if self._recorder is not None:

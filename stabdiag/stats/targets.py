@@ -39,6 +39,10 @@ class Constant(Protocol):
     def costs(self) -> torch.Tensor:
         """[2] on the targets' device: the mean loss of that answer, and the number of targets seen."""
 
+    def variety(self) -> torch.Tensor:
+        """[] how much the targets differ: of labels the share of pairs that do (Simpson 1949), of values
+        their variance. Both are right in the mean for a sample of any size from two on; NaN for one."""
+
 
 class Frequencies:
     """Class labels: always answering with their frequencies costs the entropy of these (nats).
@@ -65,6 +69,12 @@ class Frequencies:
         seen = counts.sum()
         entropy = torch.special.entr(counts / seen).sum()
         return torch.stack([entropy + ((counts > 0).sum() - 1) / (2 * seen), seen])
+
+    def variety(self) -> torch.Tensor:
+        assert self._counts is not None
+        counts = self._counts[:-1].double()
+        seen = counts.sum()
+        return 1 - (counts * (counts - 1)).sum() / (seen * (seen - 1))
 
 
 class Columns:
@@ -102,6 +112,10 @@ class Columns:
         else:
             cost = (self._squares / max(self._seen - 1, 1)).mean()
         return torch.stack([cost, torch.full_like(cost, float(self._seen))])
+
+    def variety(self) -> torch.Tensor:
+        assert self._squares is not None
+        return (self._squares / (self._seen - 1 or torch.nan)).mean()
 
 
 def columns(values: torch.Tensor) -> torch.Tensor:

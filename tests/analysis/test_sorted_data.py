@@ -13,16 +13,17 @@ from stabdiag.core.site import Site
 from stabdiag.core.synthetic import run_of
 
 
-def run(own: float, loss: float = 0.3, classes: int | None = 6, known: int = 40) -> Run:
-    """Labels of 1.79 nats, of which each batch has `own`, known at `known` of 400 steps."""
-    scatter = 0.02 * np.random.default_rng(0).standard_normal(400)
-    falling = loss + 1.5 * np.exp(-np.arange(400) / 30) + scatter
+def run(own: float, loss: float = 0.3, classes: int | None = 6, known: int = 40, noise: float = 0.02) -> Run:
+    """Of all labels five in six pairs differ, of a batch the share `own`, known at `known` of 400 steps."""
+    scatter = np.random.default_rng(0).standard_normal(400)
+    falling = loss + 1.5 * np.exp(-np.arange(400) / 30) + 0.02 * scatter
     at = np.linspace(0, 399, known).astype(int)
     series = {
         "run.loss": falling,
         "targets.loss": falling[at],
         "targets.constant": np.full(known, 1.79),
-        "targets.own": own + scatter[at],
+        "targets.variety": own + noise * scatter[at],
+        "targets.variety_seen": np.full(known, 0.83),
     }
     kind = {"function": "cross-entropy"} | ({"classes": classes} if classes else {})
     sites = {"targets": [Site("targets", "cross-entropy")]}
@@ -38,13 +39,22 @@ def told(of: Run) -> list[str]:
     ("of", "severities"),
     [
         (run(0.1), ["warning"]),
-        (run(0.6), ["info"]),
-        (run(0.6, loss=1.6), ["warning"]),
+        (run(0.3), ["info"]),
+        (run(0.3, loss=1.6), ["warning"]),
         (run(0.1, classes=None), ["info"]),
-        (run(1.2), []),
+        (run(0.6), []),
+        (run(0.3, noise=4.0), []),
         (run(0.1, known=8), []),
     ],
-    ids=["pure", "half mixed", "half mixed and stuck", "values, learned", "mixed", "too few batches"],
+    ids=[
+        "pure",
+        "half mixed",
+        "half mixed and stuck",
+        "values, learned",
+        "mixed",
+        "not certain",
+        "too few batches",
+    ],
 )
 def test_they_are_told_by_how_pure_a_batch_is_and_what_it_costs(of, severities):
     assert told(of) == severities

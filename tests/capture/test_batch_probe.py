@@ -186,12 +186,28 @@ class HandsOn(nn.Linear):
         return super().forward(x), x
 
 
-def test_data_that_the_model_hands_on_are_not_its_own(watch):
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_data_that_the_model_hands_on_are_not_its_own(watch, every):
     model, data = HandsOn(3, 1), torch.randn(8, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with watch(model, optimizer) as recording:
-        for _ in range(4):
+    with watch(model, optimizer, every=every) as recording:
+        for _ in range(25):
             optimizer.zero_grad()
             model(data)[0].square().mean().backward()
             optimizer.step()
     assert not list(recording.run.events_of("carried"))
+
+
+def test_the_state_of_one_module_is_known_beside_another_that_is_called_after_it(watch):
+    encoder, decoder = Cell(), nn.Linear(1, 1)
+    optimizer = torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr=0.1)
+    state = (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4))
+    with watch([encoder, decoder], optimizer) as recording:
+        for _ in range(6):
+            optimizer.zero_grad()
+            out, state = encoder(torch.randn(5, 2, 3), state, torch.ones(1))
+            decoder(out).square().mean().backward()
+            optimizer.step()
+            state = tuple(part.detach() for part in state)
+    told = [event.data["input"] for event in recording.run.events_of("carried")]
+    assert {"Cell.state", "Cell.state[1]"} <= set(told)

@@ -86,3 +86,33 @@ def test_what_the_script_does_all_the_time_is_told_a_few_times(watch, healthy):
             p.clamp_(-1, 1)
 
     assert len(told(watch, healthy, clip, when=lambda step: step > 0)) == 8
+
+
+def test_optimizers_that_share_parameters_do_not_overwrite_each_other(watch, healthy):
+    trunk, heads = nn.Linear(4, 4), [nn.Linear(4, 1) for _ in range(2)]
+    model = nn.ModuleList([trunk, *heads])
+    pairs = [(head, torch.optim.Adam([*trunk.parameters(), *head.parameters()], lr=1e-3)) for head in heads]
+    with watch(model, [optimizer for _, optimizer in pairs]) as recording:
+        for _ in range(10):
+            for head, optimizer in pairs:
+                optimizer.zero_grad()
+                head(trunk(torch.randn(8, 4))).square().mean().backward()
+                optimizer.step()
+    healthy(recording.run)
+    assert not list(recording.run.events_of("overwritten"))
+
+
+def test_a_step_on_the_gradients_of_another_pass_is_no_write_of_the_script(watch):
+    first, second = nn.Linear(4, 4), nn.Linear(4, 1)
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.01) for part in (first, second)]
+    with watch(nn.Sequential(first, second), optimizers) as recording:
+        for step in range(12):
+            second(first(torch.randn(8, 4))).square().mean().backward()
+            if step < 3:
+                optimizers[1].step()
+            optimizers[0].step()
+            if step % 3 == 2:
+                optimizers[1].step()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+    assert not list(recording.run.events_of("overwritten"))

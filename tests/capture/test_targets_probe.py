@@ -213,31 +213,72 @@ def test_a_loss_that_is_infinite_is_told_as_such(watch, at, healthy):
     assert math.isnan(at(run, "targets.loss", -1)["cross-entropy"])
 
 
+def varieties(watch, labels, classes, *, batch):
+    """Of each batch, and of all seen so far."""
+    model = nn.Linear(3, classes)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer, every=1) as recording:
+        for part in labels.split(batch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(torch.randn(len(part), 3)), part).backward()
+            optimizer.step()
+    return [recording.run.table(f"targets.{name}").first() for name in ("variety", "variety_seen")]
+
+
+def differing(labels):
+    """The share of pairs, pair by pair."""
+    return np.mean([a != b for i, a in enumerate(labels) for b in labels[:i]])
+
+
 @pytest.mark.parametrize("sort", [False, True])
 def test_a_batch_of_one_kind_varies_less_than_all(watch, sort):
     torch.manual_seed(0)
-    model, labels = nn.Linear(3, 4), torch.randint(4, (640,))
+    labels = torch.randint(4, (320,))
     if sort:
         labels = labels.sort().values
+    own, whole = varieties(watch, labels, 4, batch=16)
+    parts = labels.split(16)
+    np.testing.assert_allclose(own, [differing(part.tolist()) for part in parts], atol=1e-6)
+    assert whole[-1] == pytest.approx(differing(labels.tolist()), abs=1e-6)
+    assert (np.mean(own) < 0.2 * whole[-1]) == sort
+
+
+@pytest.mark.parametrize(
+    ("classes", "draw"),
+    [(2, lambda n: (torch.rand(n) < 0.02).long()), (200, lambda n: torch.randint(200, (n,)))],
+    ids=["a rare class", "more classes than samples"],
+)
+def test_batches_that_are_drawn_vary_as_much_as_all_whatever_the_classes(watch, classes, draw):
+    torch.manual_seed(1)
+    own, whole = varieties(watch, draw(960), classes, batch=16)
+    assert np.mean(own) == pytest.approx(whole[-1], rel=0.1)
+
+
+def test_values_vary_by_their_variance(watch, at):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    targets = torch.randn(20, 8, 2) + torch.arange(20)[:, None, None]
     with watch(model, optimizer, every=1) as recording:
-        for batch in labels.split(32):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(torch.randn(32, 3)), batch).backward()
+        for part in targets:
+            nn.functional.mse_loss(model(torch.randn(8, 3)), part).backward()
             optimizer.step()
-    own, whole = (recording.run.table(f"targets.{name}").first() for name in ("own", "constant"))
-    counts = torch.stack([batch.bincount(minlength=4) for batch in labels.split(32)]).double()
-    shares = counts / 32
-    oracle = torch.special.entr(shares).sum(1) + ((counts > 0).sum(1) - 1) / 64
-    np.testing.assert_allclose(own, oracle.numpy(), rtol=1e-4, atol=1e-6)
-    assert (np.median(own) < 0.2 * whole[-1]) == sort
+    own = recording.run.table("targets.variety").first()
+    np.testing.assert_allclose(own, targets.var(1).mean(1).numpy(), rtol=1e-4)
+    whole = at(recording.run, "targets.variety_seen", -1)["mean-squared-error"]
+    assert whole == pytest.approx(targets.reshape(-1, 2).var(0).mean().item(), rel=1e-4)
 
 
-def test_a_batch_of_few_targets_tells_nothing_of_their_order(watch):
+@pytest.mark.parametrize(
+    "targets", [torch.zeros(1, dtype=torch.long), torch.zeros(4, 6, dtype=torch.long)], ids=str
+)
+def test_one_target_and_many_of_one_sample_tell_nothing_of_an_order(watch, targets):
     model = nn.Linear(3, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    shape = (*targets.shape, 3)
     with watch(model, optimizer, every=1) as recording:
         for _ in range(3):
-            nn.functional.cross_entropy(model(torch.randn(7, 3)), torch.zeros(7, dtype=torch.long)).backward()
+            answer = model(torch.randn(shape)).movedim(-1, 1)
+            nn.functional.cross_entropy(answer, targets).backward()
             optimizer.step()
-    assert np.isnan(recording.run.table("targets.own").first()).all()
+    assert np.isnan(recording.run.table("targets.variety").first()).all()

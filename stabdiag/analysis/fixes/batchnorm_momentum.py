@@ -48,7 +48,7 @@ def batchnorm_momentum(run: Run, finding: Finding) -> Change | None:
         f"a momentum of {momentum:g}{instead} for the {len(lower)} batch normalizations{told}",
         "for module in model.modules():\n"
         "    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):\n"
-        f"        module.momentum = {momentum:g}\n"
+        f"        module.momentum = max(module.momentum or 0.0, {momentum:g})\n"
         "# or, before evaluation: module.reset_running_stats(), module.momentum = None, then 50 batches of\n"
         "# training data in training mode under torch.no_grad()",
     )

@@ -72,15 +72,16 @@ def distribution_shift_or_resume(
     `lasting` steps and rises no further. A jump of the learning rate there, updates that were longer than
     healthy ones before it (ratio above `long`), or one layer's outputs that grew tenfold (thirtyfold with
     another input) where those before it did not, explain it otherwise. So for a leap of the loss by more than
-    `z` of its deviations then and a quarter of all progress, of which a quarter and more is left over the
-    next five steps: what has to be learned anew, where a bad batch would be over. Or a statistic of a
-    floating input, which is no recurrent state that the model put out, changes its level by more than
-    `input_z` deviations, or the loss falls as abruptly as it else rises, and the next evaluation is worse by
-    `leap` of the progress. A warning where the loss stays above what it was, or rose by a quarter of the
-    progress, or evaluations got worse at once; a change of the input alone is info. And where the targets of
-    a batch, of eight or more, vary by less than half of what all targets vary by, in the median of twelve
-    batches, as the costs of the best constant answers tell: a warning where labels vary by less than a
-    quarter, or the mean loss of the second half is above 0.7 of that cost, else info.
+    `z` of its deviations then (4 of its logarithm), a quarter of all progress and three times any rise
+    before, of which a quarter to 1.25 is left at each of the next three steps, and no more after five: what
+    has to be learned anew, where a bad batch would be over. Or a statistic of a floating input, which is no
+    recurrent state that the model put out, changes its level by more than `input_z` deviations, or the loss
+    falls as abruptly as it else rises, and the next evaluation is worse by `leap` of the progress. A warning
+    where the loss stays above what it was, or rose by a quarter of the progress, or evaluations got worse at
+    once; a change of the input alone is info. And where the targets of a batch vary by less than half of what
+    all do, in the mean of twelve or more and by 4 standard errors: of labels the share of pairs that differ,
+    of values the variance, where each sample has one target. That is a warning where labels vary by less than
+    a quarter, or the mean loss of the second half is above 0.7 of what a constant answer costs, else info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -95,16 +96,17 @@ def distribution_shift_or_resume(
     Reference: Zeng et al. 2022 (GLM-130B, arXiv 2210.02414).
 
     Facts: before, after, z, end (of the loss); input_shift (deviations), evaluation_rise where known; of
-    sorted data: mixed (share), own, constant (what constant answers cost).
+    sorted data: mixed (share), variety (of a batch), variety_seen (of all).
     """
-    if (order := sorted_data(run)) is not None:
-        yield _in_order(run, order)
-        return
     curve = loss_curve(run, least=4 * SPAN)
     kept = np.isfinite(curve.values)
     loss = History(curve.steps[kept], curve.values[kept])
     if curve.several or curve.lost_from is not None:
         return
+    if (order := sorted_data(run)) is not None:
+        yield _in_order(run, order)
+        if order.grave:
+            return  # each turn to another kind is a shift, which that explains
     noise = max(curve.noise, 1e-3 * abs(curve.best), resolution(loss.values))
     moved, jump = _input(run, input_z), level_shift(loss, noise, z=z, sharp=sharp, up=True)
     # Where the input is larger so is what the first layer makes of it.
@@ -129,8 +131,8 @@ def distribution_shift_or_resume(
 
 
 def _in_order(run: Run, order: SortedData) -> Finding:
-    site = run.table("targets.own").names[0]
-    mixed = order.own / order.constant
+    site = run.table("targets.variety").names[0]
+    mixed = order.own / order.whole
     return Finding(
         severity=Severity.warning if order.grave else Severity.info,
         confidence=0.9,
@@ -138,13 +140,12 @@ def _in_order(run: Run, order: SortedData) -> Finding:
         onset_step=order.since,
         peak_step=order.since,
         last_step=run.steps - 1,
-        message=f"The targets of a batch vary by {mixed:.0%} of what all targets vary by: the best constant "
-        f"answer to one batch costs {figure(order.own)}, to all {figure(order.constant)}. The data come in "
-        "an order.",
+        message=f"The targets of a batch vary by {mixed:.0%} of what all targets vary by, where batches that "
+        "are drawn at random have 100% in the mean: the data come in an order.",
         value=mixed,
         threshold=ALIKE,
-        evidence=(Evidence("targets.own", (site,)), Evidence("run.loss", ("run",))),
-        facts={"mixed": mixed, "own": order.own, "constant": order.constant},
+        evidence=(Evidence("targets.variety", (site,)), Evidence("run.loss", ("run",))),
+        facts={"mixed": mixed, "variety": order.own, "variety_seen": order.whole},
     )
 
 

@@ -37,11 +37,11 @@ def noise_dominated(run: Run, *, noise: float = 20.0, shrunk: float = 2.0) -> It
     mean cosine c of gradients in a row gives noise over signal, (1 - c) / c, which is the noise scale over
     the batch size: McCandlish's B_simple / B. Over the last half of the run, at 16 places or more, it is
     above `noise`, by a standard error: info. A warning where the batch had shrunk `shrunk`-fold, with half of
-    that noise, and the level of the loss is above what it was before by more than noise; or whatever the
-    noise, and at four places, where its mean is, by 4 standard errors, or where it fell before the cut and no
-    more since. The estimator is exact for independent batches and a gradient that turns slowly; it gives 19
-    where c is 0.05. Calibrated on batches of 1 in small transformers and classifiers, and on batches cut from
-    16 to 1; of 60 healthy runs it told some, at the end, as info.
+    that noise, and the level of the loss is above what it was before by more than noise; or with a third of
+    that noise, and at four places, where its mean is, by 4 standard errors and 2 % of the progress, or where
+    it fell before the cut and no more since. The estimator is exact for independent batches and a gradient
+    that turns slowly; it gives 19 where c is 0.05. Calibrated on batches of 1 in small transformers and
+    classifiers, and on batches cut from 16 to 1; of 60 healthy runs it told some, at the end, as info.
 
     Look-alikes: shuffled targets leave nothing but noise as well (context-blind-plateau, loss-plateau).
     Cosines below zero are overshooting. With each batch seen twice in a row the cosine is no measure.

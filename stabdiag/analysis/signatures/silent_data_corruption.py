@@ -98,10 +98,10 @@ def silent_data_corruption(
     """
     if "weight.absmax" not in run and "grad.norm" not in run:
         raise NotEvaluable("neither weight.absmax nor grad.norm was recorded")
+    odd = [o for o in (_weight(run, beyond), _gradient(run, alone, others)) if o is not None]
     if (written := overwritten(run)) is not None:
         yield _written(run, written)
-        return
-    odd = [o for o in (_weight(run, beyond), _gradient(run, alone, others)) if o is not None]
+        odd = [o for o in odd if not o.before < written.step <= o.step]
     if not odd:
         return
     first = min(odd, key=lambda o: o.step)

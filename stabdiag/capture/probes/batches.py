@@ -47,14 +47,15 @@ class BatchProbe(Probe):
         self._handles: list[RemovableHandle] = []
 
     def arm(self, tier: Tier) -> None:
-        if tier >= self.tier and self._carried.looking:
-            self._handles += [
-                on_forward(called, self._on_output) for _, called in self.subject.entries.values()
+        if tier >= self.tier and self._carried.looking and not self._handles:
+            self._handles = [
+                on_forward(called, partial(self._on_output, prefix))
+                for prefix, (_, called) in self.subject.entries.items()
             ]
 
-    def _on_output(self, _module: nn.Module, _args: Any, output: Any) -> None:
+    def _on_output(self, prefix: str, _module: nn.Module, _args: Any, output: Any) -> None:
         if torch.is_grad_enabled() and not in_transform() and not self.subject.in_backward():
-            self.subject.guard(self.id, self._carried.put_out, output)
+            self.subject.guard(self.id, self._carried.put_out, prefix, output)
 
     def disarm(self) -> None:
         for handle in self._handles:
@@ -66,15 +67,15 @@ class BatchProbe(Probe):
         self, prefix: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         for name, tensor in named_inputs(prefix, module, args, kwargs):
-            self._add(name, tensor)
+            self._add(prefix, name, tensor)
 
-    def _add(self, name: str, tensor: torch.Tensor) -> None:
+    def _add(self, prefix: str, name: str, tensor: torch.Tensor) -> None:
         site = self._index.setdefault(name, len(self._sites))
         if site == len(self._sites):
             self._sites.append(
                 Site("batch", name, shape=tuple(tensor.shape), dtype=type_name(tensor), order=site)
             )
-        if self._carried.given(name, tensor):
+        if self._carried.given(prefix, name, tensor):
             self.subject.event("carried", input=name)
         self._prints.append((site, fingerprint(tensor)))
         values = measurable(tensor)
@@ -82,6 +83,7 @@ class BatchProbe(Probe):
             self._log.add(site, values)
 
     def harvest(self) -> Harvest:
+        self.disarm()  # what follows may be a step of which this probe hears no call
         ranges = self._log.harvest()
         tensors = {f"range:{device}": rows for device, rows in ranges.rows.items()}
         if self._prints:

@@ -31,42 +31,39 @@ class OverwriteProbe(Probe):
 
     def __init__(self, subject: Subject) -> None:
         super().__init__(subject)
-        self._watched: dict[int, list[int]] = {}
-        self._counts: dict[int, list[int]] = {}
+        self._counts: dict[int, int] = {}
         self._times: dict[int, int] = {}
+        self._unheld: list[int] = []
+        self._begun: Sequence[int] = ()
 
     def on_change(self) -> None:
-        for of_all in (self._watched, self._counts, self._times):
-            of_all.clear()
+        self._counts.clear()
+        self._times.clear()
+        held = {i for optimizer in self.subject.optimizers for i in self.subject.held_by(optimizer)}
+        self._unheld = [i for i in range(len(self.subject.parameters)) if i not in held]
 
     def on_step_begin(self, optimizer: torch.optim.Optimizer, indices: Sequence[int]) -> None:
-        before = self._counts.get(id(optimizer))
-        if before is None:
-            return
-        watched = self._watched[id(optimizer)]
-        now = self._count(watched)
-        if now != before:
-            self._tell([i for i, old, new in zip(watched, before, now, strict=True) if old != new])
-            self._watched[id(optimizer)] = [i for i in watched if self._times.get(i, 0) < HABIT]
+        parameters, counts = self.subject.parameters, self._counts
+        for i in self._begun:  # a step whose end was not told, as it used the gradients of another's pass
+            counts.pop(i, None)
+        watched = self._begun = self._watched(indices)
+        written = [i for i in watched if i in counts and parameters[i]._version != counts[i]]
+        if written:
+            self._tell(written)
 
     def on_step_end(self, optimizer: torch.optim.Optimizer | None, indices: Sequence[int]) -> None:
-        if optimizer is not None:
-            watched = self._watched.setdefault(id(optimizer), self._to_watch(indices))
-            self._counts[id(optimizer)] = self._count(watched)
+        # Of optimizers that share a parameter the last one to step has written to it.
+        parameters, self._begun = self.subject.parameters, ()
+        self._counts.update((i, parameters[i]._version) for i in self._watched(indices))
 
-    def _to_watch(self, indices: Sequence[int]) -> list[int]:
+    def _watched(self, indices: Sequence[int]) -> Sequence[int]:
         """What no optimizer holds is looked at with the first of them."""
-        if self.subject.primary != list(indices):
-            return list(indices)
-        own = set(indices)
-        held = {i for optimizer in self.subject.optimizers for i in self.subject.held_by(optimizer)}
-        return [i for i in range(len(self.subject.parameters)) if i not in held or i in own]
-
-    def _count(self, watched: Sequence[int]) -> list[int]:
-        parameters = self.subject.parameters
-        return [parameters[i]._version for i in watched]
+        return [*indices, *self._unheld] if list(indices) == self.subject.primary else indices
 
     def _tell(self, written: Sequence[int]) -> None:
+        written = [i for i in written if self._times.get(i, 0) < HABIT]
+        if not written:
+            return
         for i in written:
             self._times[i] = self._times.get(i, 0) + 1
         sizes = [p.numel() for p in self.subject.parameters]

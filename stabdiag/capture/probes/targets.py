@@ -26,13 +26,12 @@ from stabdiag.stats.targets import (
 )
 
 MOST_SAMPLES = 4096
-LEAST_OWN = 8
 CLASSES = ("NllLoss", "NllLoss2D")
 VALUES = ("MseLoss", "BinaryCrossEntropyWithLogits", "BinaryCrossEntropy")
 ROBUST = ("SmoothL1Loss", "HuberLoss")
 STATISTICS = (
-    "loss", "spread", "max", "worst", "outlying", "surprise", "surprised", "agreement", "constant", "own",
-    "seen",
+    "loss", "spread", "max", "worst", "outlying", "surprise", "surprised", "agreement", "constant", "seen",
+    "variety", "variety_seen",
     "rms",
 )  # fmt: skip
 
@@ -62,8 +61,10 @@ class TargetsProbe(Probe):
     agreement  share of these rows whose likeliest class is the label's
     constant   loss of the best constant answer to all targets seen so far: entropy of the labels'
                frequencies, variance of values; in the standard tier
-    own        the same of this batch's targets alone, of eight or more: as much where they are mixed well
-    seen       number of targets that `constant` is known of
+    seen       number of targets that this is known of
+    variety    of the batch's targets, where each sample has one: the share of pairs of labels that differ,
+               the variance of values; in the mean what all have where batches are drawn at random
+    variety_seen  of all targets seen so far
     rms        of the batch's targets themselves, where they are values and not classes
 
     Read off the node nearest to the root of the loss's graph: cross-entropy, mean squared error, binary
@@ -79,6 +80,7 @@ class TargetsProbe(Probe):
         self._site: tuple[Site, ...] = ()
         self._constant: Constant | None = None
         self._own: Constant | None = None
+        self._one_each = False
         self._tier = Tier.NONE
         self._samples_before = 0
         self._taken: dict[str, torch.Tensor] = {}
@@ -108,6 +110,10 @@ class TargetsProbe(Probe):
             self._own = self._own or _constant(asked)
             for answer in (self._constant, self._own):
                 answer.add(asked.targets)
+            # Pixels and tokens of one sample are alike in any order.
+            self._one_each = (
+                asked.targets.numel() if asked.node in CLASSES else len(asked.targets)
+            ) == samples
 
     def harvest(self) -> Harvest | None:
         taken, self._taken, self._samples_before = self._taken, {}, 0
@@ -115,7 +121,10 @@ class TargetsProbe(Probe):
             return None
         own, self._own = self._own, None
         if self._tier >= Tier.STANDARD and self._constant is not None and own is not None:
-            taken["constant"] = torch.stack([self._constant.costs(), own.costs()])
+            taken["constant"] = self._constant.costs()
+            if self._one_each:
+                varieties = [own.variety(), self._constant.variety()]
+                taken["variety"] = torch.stack([variety.to(torch.float32) for variety in varieties])
         return Harvest(taken, self._finish)
 
     def _finish(self, arrays: Arrays, _scale: float) -> Measured:
@@ -135,8 +144,9 @@ class TargetsProbe(Probe):
             total, count = np.sum(np.stack(values).astype(np.float64), axis=0)
             found["rms"] = float(np.sqrt(total / count)) if count else np.nan
         if "constant" in arrays:
-            (found["constant"], found["seen"]), (own, count) = arrays["constant"].tolist()
-            found["own"] = own if count >= LEAST_OWN else np.nan
+            found["constant"], found["seen"] = (float(value) for value in arrays["constant"])
+        if "variety" in arrays:
+            found["variety"], found["variety_seen"] = (float(value) for value in arrays["variety"])
         found["nonfinite"] = float(np.isinf(losses).any())
         columns = {name: np.array([value], np.float32) for name, value in found.items()}
         return Measured([Row("targets", self._site, columns)])

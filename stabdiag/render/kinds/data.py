@@ -15,8 +15,9 @@ TARGETS = {
     "surprised": "standard deviations",
     "agreement": "share of labels",
     "constant": "loss",
-    "own": "loss",
     "seen": "targets",
+    "variety": "of the targets",
+    "variety_seen": "of the targets",
     "rms": "unit of the targets",
 }
 EVALUATION = {
