@@ -49,7 +49,7 @@ def unreachable_parameters(
 
     Facts: tensors, elements, share (of the trainable elements), ran (1 where their modules ran), zeros (1
     where they began as zeros), by_construction (1, but for experts that do not run and gradients that
-    became zero).
+    are zero).
     """
     counted, norms = run.table("grad.nonfinite"), run.table("grad.norm")
     if len(counted.steps) < records:
@@ -80,11 +80,12 @@ def unreachable_parameters(
             continue
         share = sum(counted.sites[i].size for i in chosen) / max(trainable, 1)
         severity = Severity.critical if share > most else Severity.warning
-        if chosen is zero or (chosen in (unused, stuck) and share < few):
+        if chosen is zero or ((chosen is unused or chosen is stuck) and share < few):
             severity = Severity.info
         facts = {"zeros": 1.0} if chosen is stuck else {}
-        # An expert that gets no tokens does not run, and a dead unit passes on zeros: training did that.
-        if chosen in (ran, stuck) or (chosen is unused and not run.sites("router")):
+        # An expert that gets no tokens does not run, and a dead unit passes on zeros: training did that. Zeros
+        # that stay are what an initialization left out.
+        if chosen is ran or (chosen is unused and not run.sites("router")):
             facts["by_construction"] = 1.0
         found = _finding(counted.sites, chosen, words, severity, share, steps)
         yield replace(found, facts={**found.facts, **facts})
