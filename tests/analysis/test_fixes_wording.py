@@ -190,10 +190,26 @@ def test_a_fault_long_before_the_rate_jumps_is_not_one_on_the_way_up():
 @pytest.mark.parametrize(
     ("momenta", "text", "code"),
     [
-        ((None, None), "a momentum of 0.1 for the 2 batch normalizations", "module.momentum = 0.1"),
-        ((0.001, 0.001), "a momentum of 0.1 in place of 0.001 for the 2 batch", "module.momentum = 0.1"),
-        ((0.001, 0.1), "a momentum of 0.1 in place of 0.001 for the 1 batch", "module.momentum = 0.1"),
-        ((0.0, 0.0), "a momentum of 0.1 for the 2 batch normalizations", "module.momentum = 0.1"),
+        (
+            (None, None),
+            "a momentum of 0.1 for the 2 batch normalizations",
+            "module.momentum = max(module.momentum or 0.0, 0.1)",
+        ),
+        (
+            (0.001, 0.001),
+            "a momentum of 0.1 in place of 0.001 for the 2 batch",
+            "module.momentum = max(module.momentum or 0.0, 0.1)",
+        ),
+        (
+            (0.001, 0.1),
+            "a momentum of 0.1 in place of 0.001 for the 1 batch",
+            "module.momentum = max(module.momentum or 0.0, 0.1)",
+        ),
+        (
+            (0.0, 0.0),
+            "a momentum of 0.1 for the 2 batch normalizations",
+            "module.momentum = max(module.momentum or 0.0, 0.1)",
+        ),
         ((0.1, 0.2), "computed anew over 50 batches", "module.reset_running_stats()"),
     ],
 )

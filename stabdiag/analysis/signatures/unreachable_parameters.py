@@ -83,8 +83,8 @@ def unreachable_parameters(
         if chosen is zero or ((chosen is unused or chosen is stuck) and share < few):
             severity = Severity.info
         facts = {"zeros": 1.0} if chosen is stuck else {}
-        # An expert that gets no tokens does not run, and a dead unit passes on zeros: training did that. Zeros
-        # that stay are what an initialization left out.
+        # An expert that gets no tokens does not run, and a dead unit passes on zeros: training did that.
+        # Zeros that stay are what an initialization left out.
         if chosen is ran or (chosen is unused and not run.sites("router")):
             facts["by_construction"] = 1.0
         found = _finding(counted.sites, chosen, words, severity, share, steps)
