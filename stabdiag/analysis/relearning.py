@@ -12,6 +12,8 @@ NEXT = 5
 """Steps after a leap that tell whether it is over."""
 LEFT = (0.25, 1.25)
 """Where each of the three steps after it lies, as a share of the leap."""
+STILL = 0.1
+"""What is left of it in the five steps after the next five, at the least: a spike of a few steps is over."""
 RARE = 3.0
 """How many times the highest excursion before it a leap has to be."""
 LOGARITHMS = 4.0
@@ -21,7 +23,7 @@ LOGARITHMS = 4.0
 def relearning(series: History, *, z: float, least: float) -> Shift | None:
     """The largest leap of finite `series` from one step to the next, by more than `z` deviations of the 25
     before, `least`, and three times what the series ever rose above its level, of which a quarter and more is
-    left at each of the next three steps, and after five of them no more than that. None where none is.
+    left at each of the next three steps, and a tenth after five, no more than before. None where none is.
 
     A bad batch is over at the next step: in 43 recordings nothing above 0.15 of the leap was left. What the
     model has to learn anew had 0.38 and more in 9.
@@ -41,7 +43,7 @@ def relearning(series: History, *, z: float, least: float) -> Shift | None:
             continue
         rest = (values[at + 1 : at + 1 + 2 * NEXT] - before) / height
         slow = LEFT[0] <= rest[:3].min() <= rest[:3].max() <= LEFT[1]
-        falls = np.median(rest[NEXT:]) <= np.median(rest[:NEXT])
+        falls = STILL <= np.median(rest[NEXT:]) <= np.median(rest[:NEXT])
         if slow and falls and (best is None or height > best.height):
             best = Shift(int(series.steps[at]), int(at), before, float(values[at]), height / scale)
     return best

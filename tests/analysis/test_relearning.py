@@ -54,6 +54,12 @@ def test_a_loss_that_goes_up_and_down_learns_nothing():
     assert of(loss) is None
 
 
+def test_a_spike_of_a_few_steps_is_over_before_anything_is_learned():
+    loss = curve(0.0)
+    loss[AT : AT + 6] += np.linspace(0.0, -1.5, 6) + np.r_[0.0, np.full(5, 2.0)]
+    assert of(loss) is None
+
+
 def test_a_loss_that_rises_further_is_a_divergence():
     loss = curve(0.7)
     loss[AT + 6 :] += 1.0
@@ -63,7 +69,7 @@ def test_a_loss_that_rises_further_is_a_divergence():
 def test_a_small_loss_that_scatters_by_factors_learns_nothing_anew():
     scatter = np.exp(0.8 * np.random.default_rng(1).standard_normal(400))
     loss = 0.25 * np.minimum(scatter, 2.0) + 3.0 * (np.arange(400) < 20)
-    loss[AT : AT + 4] = 1.9, 1.3, 0.9, 0.8
+    loss[AT : AT + 10] = 1.9, 1.3, 0.9, 0.8, 0.8, 0.75, 0.7, 0.65, 0.6, 0.6
     assert of(loss) is None
     # Where it may be negative its logarithm says nothing.
     assert of(loss - 1.0) is not None

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stabdiag.capture.tensors import real
 from stabdiag.intervene.intervention import Intervention, Value, intervention
 
 if TYPE_CHECKING:
@@ -66,5 +65,7 @@ def _second(group: Group, state: Mapping[str, Any]) -> torch.Tensor | None:
 
 def _rms(parameter: torch.Tensor, second: torch.Tensor, group: Group) -> torch.Tensor:
     assert parameter.grad is not None
+    from stabdiag.capture.tensors import real
+
     shares: torch.Tensor = real(parameter.grad).square() / real(second).clamp(min=group["eps"] ** 2)
     return shares.mean().sqrt()
