@@ -23,6 +23,11 @@ FIRST = 2
 """A fault that is there by this step has no healthy state before it to which the run could return."""
 
 
+UNEXPLAINED = {"impossible", "by_construction"}
+"""Facts of a contradiction in what is computed, and of what is written so: no course of the training brings
+either about."""
+
+
 class Explanation:
     """Who explains whom among `findings`.
 
@@ -90,10 +95,8 @@ class Explanation:
         first, second = self._findings[a], self._findings[b]
         if second.signature not in self._follows[first.signature]:
             return False
-        if "impossible" in second.facts:
-            return False  # a contradiction in what is computed: no course of the training brings that about
-        if "by_construction" in second.facts:
-            return False  # it is written so, whatever comes of it
+        if UNEXPLAINED & second.facts.keys():
+            return False
         if "by_construction" in first.facts and first.severity is Severity.info:
             return False  # it did no harm, and it is no more at any other step
         mutual = first.signature in self._follows[second.signature]

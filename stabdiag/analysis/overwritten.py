@@ -49,10 +49,10 @@ def overwritten(run: Run) -> Overwrite | None:
     curve = known_curve(run)
     if curve is None:
         return None
-    borne, idle = set[tuple[str, ...]](), _without_gradient(run)
+    borne, idle, rates = set[tuple[str, ...]](), _without_gradient(run), schedule(run)
     for event in run.events_of("overwritten"):
         step, names = event.step or 0, tuple(event.data["names"])
-        if names in borne or idle.issuperset(names) or _rate_jumps(run, step):
+        if names in borne or idle.issuperset(names) or rates.changes(step):
             continue
         borne.add(names)
         at = int(np.searchsorted(curve.steps, step))
@@ -75,13 +75,3 @@ def _without_gradient(run: Run) -> set[str]:
     table = run.table("grad.norm")
     never = np.flatnonzero(~(table.values > 0).any(axis=0))
     return {table.names[i] for i in never}
-
-
-def _rate_jumps(run: Run, step: int) -> bool:
-    """Whether the loss may rise for the learning rate, as where a cycle of it begins or a checkpoint brings
-    its own."""
-    if "run.lr" not in run:
-        return False
-    rates = schedule(run)
-    before, now = rates.at(step - 2), rates.at(step + 1)
-    return before is not None and now is not None and not 0.7 * before <= now <= 1.4 * before

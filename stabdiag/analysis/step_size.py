@@ -43,6 +43,12 @@ class Schedule:
         now, earlier = self.rate.at(step), self.rate.at(max(step - 3, 0))
         return now is not None and earlier is not None and now > earlier * 1.001
 
+    def changes(self, step: int) -> bool:
+        """Whether the rate just after `step` is another than just before it, by more than 1.4 or to less than
+        0.7; False where it is not known."""
+        before, now = self.at(step - 2), self.at(step + 1)
+        return before is not None and now is not None and not 0.7 * before <= now <= 1.4 * before
+
     def jump(self, first: int, last: int) -> tuple[int, float, float] | None:
         """The most abrupt change of a step within first..last: the step, the rate before, the rate
         after. Only changes by a factor above 1.5, or below 1/20, are abrupt: a decay by 10 is a

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from stabdiag.stats.real import real as real
+from stabdiag.stats.real import real as real  # for the layers above, which know no statistics
 
 DEPTH = 3
 PLAIN = ("cpu", "cuda")

@@ -98,6 +98,10 @@ class Incident:
     first_mover: FirstMover | None = None
     culprit: Culprit | None = None
 
+    def consequences(self, root: Finding) -> str:
+        """`with critical consequences` where what followed is worse than `root`, its root; else empty."""
+        return f"with {self.severity} consequences" if self.severity > root.severity else ""
+
     def _repr_html_(self) -> str:
         return incident_html(self)
 

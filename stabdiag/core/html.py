@@ -58,8 +58,7 @@ def incident_html(incident: Incident, root: Finding | None = None) -> str:
     """`root` is the finding that explains the others; without it only what the incident itself knows."""
     since = f"since step {incident.onset_step:,}"
     what = f" <b>{_title('signature', root.signature)}</b>{_places(root)}," if root else ""
-    graver = root is not None and incident.severity > root.severity
-    worse = f", with {incident.severity} consequences" if graver else ""
+    worse = f", {told}" if root and (told := incident.consequences(root)) else ""
     mover, culprit, cause = incident.first_mover, incident.culprit, incident.cause
     moved = [f"{shown(mover.series)} at {shown(mover.site)}, step {mover.step:,}"] if mover else []
     blamed = _blamed(culprit) if culprit else []

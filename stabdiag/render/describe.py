@@ -255,8 +255,7 @@ def loss_facts(run: Run) -> str:
 
 def graver(diagnosis: Diagnosis, incident: Incident) -> str:
     """`with critical consequences` where what followed is worse than what began it, else empty."""
-    root = diagnosis.findings[incident.root]
-    return f"with {incident.severity} consequences" if incident.severity > root.severity else ""
+    return incident.consequences(diagnosis.findings[incident.root])
 
 
 def symptoms(diagnosis: Diagnosis, incident: Incident) -> list[Finding]:

@@ -72,9 +72,9 @@ class Frequencies:
 
     def variety(self) -> torch.Tensor:
         assert self._counts is not None
-        counts = self._counts[:-1].double()
+        counts = self._counts[:-1]  # whole numbers: not every device has float64
         seen = counts.sum()
-        return 1 - (counts * (counts - 1)).sum() / (seen * (seen - 1))
+        return (seen * seen - (counts * counts).sum()) / (seen * (seen - 1))
 
 
 class Columns:

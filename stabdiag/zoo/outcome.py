@@ -61,22 +61,25 @@ class Outcome:
         return FAULTS[self.case.subject] if self.planted else None
 
     @property
+    def did_harm(self) -> bool:
+        """Whether the loss left its twin's after the fault was planted, and not before."""
+        return self.planted is not None and self.harmed is not None and self.harmed >= self.planted.step
+
+    @property
     def counted(self) -> bool:
         """Whether it has to be found: a dose that is strong enough, or that did harm."""
         fault = self.fault
-        if fault is None or self.planted is None:
+        if fault is None:
             return False
-        strong = fault.has_to_be_found(self.case.dose)
-        return strong or (self.harmed is not None and self.harmed >= self.planted.step)
+        return fault.has_to_be_found(self.case.dose) or self.did_harm
 
     @property
     def least(self) -> Severity:
         """The severity that it has to be told with: harm makes a note of a batch or a rate a warning."""
-        fault, planted = self.fault, self.planted
-        if fault is None or planted is None:
+        fault = self.fault
+        if fault is None:
             return Severity.warning
-        harmless = self.harmed is None or self.harmed < planted.step
-        return Severity.info if fault.by_harm and harmless else Severity[fault.least]
+        return Severity.info if fault.by_harm and not self.did_harm else Severity[fault.least]
 
     @property
     def loud(self) -> tuple[Told, ...]:

@@ -73,15 +73,16 @@ def distribution_shift_or_resume(
     healthy ones before it (ratio above `long`), or one layer's outputs that grew tenfold (thirtyfold with
     another input) where those before it did not, explain it otherwise. So for a leap of the loss by more than
     `z` of its deviations then (4 of its logarithm), a quarter of all progress and three times any rise
-    before, of which a quarter to 1.25 is left at each of the next three steps, and no more after five: what
-    has to be learned anew, where a bad batch would be over. Or a statistic of a floating input, which is no
-    recurrent state that the model put out, changes its level by more than `input_z` deviations, or the loss
-    falls as abruptly as it else rises, and the next evaluation is worse by `leap` of the progress. A warning
-    where the loss stays above what it was, or rose by a quarter of the progress, or evaluations got worse at
-    once; a change of the input alone is info. And where the targets of a batch vary by less than half of what
-    all do, in the mean of twelve or more and by 4 standard errors: of labels the share of pairs that differ,
-    of values the variance, where each sample has one target. That is a warning where labels vary by less than
-    a quarter, or the mean loss of the second half is above 0.7 of what a constant answer costs, else info.
+    before, of which a quarter to 1.25 is left at each of the next three steps, and after five a tenth or
+    more, but no more than before: what has to be learned anew, where a bad batch would be over. Or a
+    statistic of a floating input, which is no recurrent state that the model put out, changes its level by
+    more than `input_z` deviations, or the loss falls as abruptly as it else rises, and the next evaluation is
+    worse by `leap` of the progress. A warning where the loss stays above what it was, or rose by a quarter of
+    the progress, or evaluations got worse at once; a change of the input alone is info. And where the targets
+    of a batch vary by less than half of what all do, in the mean of twelve or more and by 4 standard errors:
+    of labels the share of pairs that differ, of values the variance, where each sample has one target. That
+    is a warning where labels vary by less than a quarter, or the mean loss of the second half is above 0.7 of
+    what a constant answer costs, else info.
 
     Calibrated on a transformer that goes from a two-token pattern to text (loss 4e-4 to 5, found at its
     step), a CNN whose images become brighter (found by the input, evaluation 1.8 to 6.9) an MLP whose inputs
@@ -174,10 +175,7 @@ def _explained(run: Run, step: int, long: float, far: float) -> bool:
     if leap(run, step, within=REACH, far=far, near=3.0) is not None:
         return True  # the model changed inside: other data would reach the layers before that one as well
     near = ratio_near(run, step - 1)
-    rates = schedule(run)
-    before, now = rates.at(step - 2), rates.at(step + 1)
-    changed = before is not None and now is not None and not 0.7 * before <= now <= 1.4 * before
-    return changed or (near is not None and near[1] > long)
+    return schedule(run).changes(step) or (near is not None and near[1] > long)
 
 
 def _input(run: Run, z: float) -> _Moved | None:

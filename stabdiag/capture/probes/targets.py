@@ -31,8 +31,7 @@ VALUES = ("MseLoss", "BinaryCrossEntropyWithLogits", "BinaryCrossEntropy")
 ROBUST = ("SmoothL1Loss", "HuberLoss")
 STATISTICS = (
     "loss", "spread", "max", "worst", "outlying", "surprise", "surprised", "agreement", "constant", "seen",
-    "variety", "variety_seen",
-    "rms",
+    "variety", "variety_seen", "rms",
 )  # fmt: skip
 
 
@@ -123,8 +122,7 @@ class TargetsProbe(Probe):
         if self._tier >= Tier.STANDARD and self._constant is not None and own is not None:
             taken["constant"] = self._constant.costs()
             if self._one_each:
-                varieties = [own.variety(), self._constant.variety()]
-                taken["variety"] = torch.stack([variety.to(torch.float32) for variety in varieties])
+                taken["variety"] = torch.stack([own.variety(), self._constant.variety()])
         return Harvest(taken, self._finish)
 
     def _finish(self, arrays: Arrays, _scale: float) -> Measured:
