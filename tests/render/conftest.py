@@ -292,7 +292,7 @@ def odd_run(request: pytest.FixtureRequest) -> Run:
 def browser() -> Iterator[Any]:
     """A headless Chromium of the machine; without one skips, or fails if STABDIAG_REQUIRE_BROWSER is set.
 
-    It lives no longer than a file of tests: while it does, its event loop runs, and no other can beside it."""
+    It lives no longer than a file of tests: while it does, its event loop runs, and no other can then."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
